@@ -134,6 +134,33 @@ class GiveUp:
 Verdict = Done | Retry | GiveUp
 
 
+class Pressure(StrEnum):
+    """What an outcome says about how much the endpoint can take."""
+
+    OK = "ok"
+    """2xx: it may get more at once."""
+    NEUTRAL = "neutral"
+    """It answered, but the answer says nothing about load (3xx, most 4xx), or nothing was sent (blocked)."""
+    STRAINED = "strained"
+    """5xx: it gets half as many at once."""
+    THROTTLED = "throttled"
+    """429, 502, 503, 504: half as many, and the whole endpoint waits."""
+    HUNG = "hung"
+    """No answer: a single probe at a time until one is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All that follows from one attempt."""
+
+    verdict: Verdict
+    pressure: Pressure
+    pause: float | None = None
+    """Seconds for which the subscriber asked the whole endpoint to wait (`Retry-After`)."""
+    disable: bool = False
+    """The subscriber asked never to be called again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """A row of the outbox, as far as sending needs it."""
