@@ -1,0 +1,196 @@
+"""Connect to Postgres: one connection or a pool, with patience at the first try and messages that say how to mend.
+
+Works through PgBouncer in transaction mode when told so. Knows no tables.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import asyncpg
+import tenacity
+
+from dispatcher.errors import ConfigError, DatabaseUnreachable
+
+PATIENCE: Final = 10.0
+"""Seconds for the first connection: a database that starts together with the service needs a few."""
+
+CONNECT_SECONDS: Final = 10.0
+"""For one try; a host that answers nothing must not eat all the patience of larger settings."""
+
+OUTAGE_STATES: Final = frozenset(
+    {
+        "57P01",  # admin_shutdown
+        "57P02",  # crash_shutdown
+        "57P03",  # cannot_connect_now: starting up or recovering
+        "57P05",  # idle_session_timeout
+        "53300",  # too_many_connections
+        "25006",  # read_only_sql_transaction: after a failover, this connection leads to a standby
+    }
+)
+
+OUTAGE_CLASSES: Final = ("08",)  # connection exceptions, PgBouncer's among them
+
+GONE_MESSAGES: Final = (
+    "connection is closed",
+    "connection was closed",
+    "connection has been released",
+    "pool is closing",
+)
+"""asyncpg reports use of a lost connection as InterfaceError, as it does misuse; only the text tells them apart."""
+
+MENDS: Final[Mapping[str, str]] = {
+    "28P01": "Check the user and password in `[database] url`.",
+    "28000": "Check the user in `[database] url`, and the server's pg_hba.conf.",
+    "3D000": "Create the database, or correct its name in `[database] url`.",
+}
+"""Refusals that waiting does not mend."""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether `error` means that the database is away, so that reconnecting helps; false for errors of a query."""
+    match error:
+        case asyncpg.PostgresError():
+            state = error.sqlstate or ""
+            return state in OUTAGE_STATES or state.startswith(OUTAGE_CLASSES)
+        case asyncpg.InterfaceError() | asyncpg.InternalClientError():
+            return any(message in str(error) for message in GONE_MESSAGES)
+        case DatabaseUnreachable() | OSError():  # TimeoutError is an OSError
+            return True
+        case _:
+            return False
+
+
+async def connect(
+    url: str,
+    *,
+    application_name: str = "dispatcher",
+    pgbouncer: bool = False,
+    statement_cache: bool = True,
+    patience: float = PATIENCE,
+    command_timeout: float | None = None,
+) -> asyncpg.Connection:
+    """Open one connection.
+
+    `pgbouncer`: the URL leads to PgBouncer in transaction mode, where neither prepared statements nor session settings
+    last. `patience`, seconds: how long to try while the server is away. `command_timeout`, seconds: for each statement
+    that gives none of its own. Raises ConfigError for a bad URL, DatabaseUnreachable.
+    """
+    options = _options(application_name, pgbouncer=pgbouncer, statement_cache=statement_cache)
+
+    async def attempt() -> asyncpg.Connection:
+        return await asyncpg.connect(url, timeout=CONNECT_SECONDS, command_timeout=command_timeout, **options)
+
+    return await _patiently(attempt, url, patience=patience)
+
+
+async def open_pool(
+    url: str,
+    *,
+    application_name: str = "dispatcher",
+    minimum: int = 1,
+    maximum: int = 4,
+    pgbouncer: bool = False,
+    patience: float = PATIENCE,
+    command_timeout: float | None = None,
+) -> asyncpg.Pool:
+    """Open a pool with `minimum` connections made; arguments and errors as for `connect`.
+
+    Connections are given back as they are, without the round trip that would reset the session: nothing here changes
+    session state, and an open transaction is rolled back by whoever opened it.
+    """
+    options = _options(application_name, pgbouncer=pgbouncer, statement_cache=True)
+
+    async def attempt() -> asyncpg.Pool:
+        return await asyncpg.create_pool(
+            url,
+            min_size=minimum,
+            max_size=maximum,
+            max_inactive_connection_lifetime=0,  # re-opened connections would start with cold statement caches
+            max_queries=0x7FFF_FFFF,
+            reset=_leave_as_is,
+            timeout=CONNECT_SECONDS,
+            command_timeout=command_timeout,
+            **options,
+        )
+
+    return await _patiently(attempt, url, patience=patience)
+
+
+def describe(url: str) -> str:
+    """Where `url` leads, for messages: host, port and database, never user or password."""
+    parts = urlsplit(url)
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    host = unquote(parts.netloc.rpartition("@")[2]) or query.get("host", "localhost")
+    port = f" port {query['port']}" if "port" in query else ""
+    database = unquote(parts.path.removeprefix("/")) or query.get("dbname") or query.get("database") or "(default)"
+    return f"{host}{port}, database {database}"
+
+
+def _options(application_name: str, *, pgbouncer: bool, statement_cache: bool) -> dict[str, Any]:
+    # PgBouncer refuses start-up parameters that it does not track; application_name it knows
+    settings = {"application_name": application_name} | ({} if pgbouncer else {"jit": "off"})
+    options: dict[str, Any] = {"server_settings": settings}
+    if pgbouncer or not statement_cache:
+        options["statement_cache_size"] = 0
+    return options
+
+
+async def _leave_as_is(connection: Any) -> None:
+    """Reset nothing; see `open_pool`."""
+
+
+async def _patiently(attempt: Any, url: str, *, patience: float) -> Any:
+    """Try until it works, `patience` runs out, or trying again cannot help."""
+    _check_url(url)
+    try:
+        async for trial in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(is_outage),
+            wait=tenacity.wait_exponential_jitter(initial=0.1, max=2, jitter=0.1),
+            stop=tenacity.stop_after_delay(patience),
+            reraise=True,
+        ):
+            with trial:
+                return await attempt()
+    except (asyncpg.ClientConfigurationError, ValueError) as error:
+        raise _bad_url(error) from error
+    except asyncpg.PostgresError as error:
+        raise DatabaseUnreachable(_refused(url, error)) from error
+    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        raise DatabaseUnreachable(_unreachable(url, error)) from error
+    raise AssertionError  # pragma: no cover, the loop returns or raises
+
+
+def _check_url(url: str) -> None:
+    """Refuse early what asyncpg would take for something else."""
+    try:
+        parts = urlsplit(url)
+        if parts.query:
+            parse_qs(parts.query, strict_parsing=True)
+    except ValueError as error:
+        raise _bad_url(error) from error
+    if parts.scheme not in {"postgresql", "postgres"}:
+        raise ConfigError(
+            "`[database] url` must look like postgresql://user:password@host:5432/database; this one does not begin "
+            "with postgresql://"
+        )
+
+
+def _bad_url(error: Exception) -> ConfigError:
+    return ConfigError(
+        f"`[database] url` cannot be read: {error}. It must look like postgresql://user:password@host:5432/database, "
+        "with %-escapes for special characters in the password."
+    )
+
+
+def _refused(url: str, error: Any) -> str:
+    mend = MENDS.get(error.sqlstate or "", "Look into the server's log, then try again.")
+    return f"The database at {describe(url)} refuses the connection: {error}. {mend}"
+
+
+def _unreachable(url: str, error: BaseException) -> str:
+    cause = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+    return (
+        f"No connection to the database at {describe(url)}: {cause}. Check that the server runs and takes connections "
+        "there, or correct `[database] url` (DISPATCHER_DATABASE__URL)."
+    )

@@ -1,0 +1,80 @@
+"""The database that tests run on: a real server, a template with the schema, cheap clones of it.
+
+Use `transaction` where one connection is enough (rolled back, 0.3 ms), `database` where several connections, LISTEN or
+processes meet (a clone). The server comes from the wheel, or with `--postgres=system` from the machine.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from dispatcher.embedded import EmbeddedPostgres
+from support import postgres
+from support.clock import FakeClock
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the server be chosen."""
+    parser.addoption(
+        "--postgres",
+        default="embedded",
+        metavar="embedded|system|FOLDER",
+        help="which PostgreSQL the tests run on: the wheel's, the machine's newest, or the programs in FOLDER",
+    )
+
+
+@pytest.fixture(scope="session")
+def postgres_server(pytestconfig: pytest.Config) -> Iterator[EmbeddedPostgres]:
+    """The server of this session; its own database is the template."""
+    with postgres.running_server(postgres.choose_bin_directory(pytestconfig.getoption("--postgres"))) as server:
+        yield server
+
+
+@pytest.fixture
+async def database(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """The URL of a fresh database with the schema in it."""
+    name = await postgres.clone_template(postgres_server)
+    yield postgres_server.url_of(name)
+    await postgres.drop(postgres_server, name)
+
+
+@pytest.fixture
+async def empty_database(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """The URL of a fresh database without the schema."""
+    name = await postgres.create_empty(postgres_server)
+    yield postgres_server.url_of(name)
+    await postgres.drop(postgres_server, name)
+
+
+@pytest.fixture(scope="session")
+def shared_database(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    """The URL of one clone for all tests that undo what they do."""
+    with postgres.shared_clone(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+async def transaction(shared_database: str) -> AsyncIterator[Any]:
+    """A connection inside a transaction that is rolled back in the end."""
+    connection = await asyncpg.connect(shared_database)
+    outer = connection.transaction()
+    await outer.start()
+    yield connection
+    await outer.rollback()
+    await connection.close()
+
+
+@pytest.fixture
+async def connection(database: str) -> AsyncIterator[Any]:
+    """A connection to `database`, which commits what it is told to."""
+    connection = await asyncpg.connect(database)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that stands still."""
+    return FakeClock()

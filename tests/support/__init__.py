@@ -1,0 +1,1 @@
+"""What tests stand on: servers, proxies, clocks, factories of rows."""
