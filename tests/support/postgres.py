@@ -1,9 +1,13 @@
-"""Find, start and fill the PostgreSQL server that tests run on."""
+"""Find, start and fill the PostgreSQL server that tests run on.
+
+`python -m support.postgres` exits 0 if an installed server can be tested on, too.
+"""
 
 import asyncio
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,3 +123,7 @@ async def _execute(server: EmbeddedPostgres, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+if __name__ == "__main__":
+    sys.exit(system_bin_directory() is None)
