@@ -1,0 +1,51 @@
+"""What a tenant or an operator may do, checked and in transactions; how it is asked for is left to the fronts.
+
+Every method raises `InvalidInput` (naming the field) or `NotFound`, with a message that says how to mend it. A method
+with a `tenant` argument acts for that tenant alone, to which others' things do not exist; without it, for an operator.
+"""
+
+from dispatcher.admin.deliveries import DeliveriesAdmin
+from dispatcher.admin.endpoints import EndpointsAdmin
+from dispatcher.admin.events import EventsAdmin
+from dispatcher.admin.explain import ExplainAdmin
+from dispatcher.admin.inputs import UNSET, NewEvent, Unset, WebhookChanges, WebhookDraft
+from dispatcher.admin.results import (
+    DeliveryDetails,
+    DeliveryPage,
+    EndpointFinding,
+    Explanation,
+    Finding,
+    NewKey,
+)
+from dispatcher.admin.tenants import TenantsAdmin
+from dispatcher.store.endpoints import EndpointRow, HealthRow, SecretRow
+from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
+from dispatcher.store.keys import Key
+from dispatcher.store.tenants import Tenant
+
+__all__ = [
+    "UNSET",
+    "Admin",
+    "AttemptRow",
+    "DeliveryDetails",
+    "DeliveryPage",
+    "DeliveryRow",
+    "EndpointFinding",
+    "EndpointRow",
+    "EventRow",
+    "Explanation",
+    "Finding",
+    "HealthRow",
+    "Key",
+    "NewEvent",
+    "NewKey",
+    "SecretRow",
+    "Tenant",
+    "Unset",
+    "WebhookChanges",
+    "WebhookDraft",
+]
+
+
+class Admin(TenantsAdmin, EndpointsAdmin, EventsAdmin, DeliveriesAdmin, ExplainAdmin):
+    """Everything that people do, by noun; one object for the command line, the HTTP API and the console."""

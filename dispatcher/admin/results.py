@@ -1,0 +1,79 @@
+"""What people get back, where it is more than a row."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from dispatcher.model import EndpointId
+from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
+from dispatcher.store.keys import Key
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """An API key that was just created."""
+
+    key: str
+    """Shown this once."""
+    details: Key
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPage:
+    """Some deliveries: pending ones first, the soonest due first; then finished ones, the latest first."""
+
+    deliveries: tuple[DeliveryRow, ...]
+    next_cursor: str | None
+    """Hand it in to read on; null at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryDetails:
+    """A delivery with all its attempts."""
+
+    delivery: DeliveryRow
+    attempts: tuple[AttemptRow, ...]
+    event: EventRow | None
+    """Null when it is past retention."""
+
+
+class Finding(StrEnum):
+    """What became of an event at one endpoint."""
+
+    DELIVERED = "delivered"
+    WAITING = "waiting"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    NOT_READ_YET = "not_read_yet"
+    """It will match once a worker has read the event."""
+    NOT_SUBSCRIBED = "not_subscribed"
+    DISABLED = "disabled"
+    """Disabled when the event was read."""
+    ARCHIVED = "archived"
+    REGISTERED_LATER = "registered_later"
+    UNKNOWN = "unknown"
+    """It matches now, but nothing tells why it did not then: changed since, or past retention."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointFinding:
+    """What became of an event at one endpoint, and why."""
+
+    endpoint_id: EndpointId
+    url: str
+    finding: Finding
+    why: str
+    """One or two sentences for people."""
+    next_attempt_at: datetime | None
+    deliveries: tuple[DeliveryRow, ...]
+    """The newest first; more than one after a manual retry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What became of an event, endpoint by endpoint."""
+
+    event: EventRow
+    summary: str
+    """One or two sentences for people."""
+    endpoints: tuple[EndpointFinding, ...]
