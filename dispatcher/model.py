@@ -54,6 +54,15 @@ class DeathReason(StrEnum):
     """The endpoint was disabled while the delivery was pending."""
 
 
+class NoticeKind(StrEnum):
+    """What a notice tells the person at `notificationEmail`."""
+
+    DELIVERIES_DEAD = "deliveries_dead"
+    ENDPOINT_FAILING = "endpoint_failing"
+    ENDPOINT_DISABLED = "endpoint_disabled"
+    ENDPOINT_RECOVERED = "endpoint_recovered"
+
+
 class UnreachableReason(StrEnum):
     """Why no answer came."""
 
