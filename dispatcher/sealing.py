@@ -44,14 +44,16 @@ class Sealer:
     """
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
-        self._ciphers: Mapping[str, AESGCM] = {}
-        ciphers = {}
+        ciphers: dict[str, AESGCM] = {}
         for text in keys:
-            key_id, key = parse_key(text)
+            try:
+                key_id, key = parse_key(text)
+            except ConfigError as error:
+                raise ConfigError(f"{SETTING}: {error}") from None
             if key_id in ciphers:
                 raise ConfigError(f"{SETTING}: two keys have the id `{key_id}`. Give every key its own id.")
             ciphers[key_id] = AESGCM(key)
-        self._ciphers = ciphers
+        self._ciphers: Mapping[str, AESGCM] = ciphers
         self._current = next(iter(ciphers), None)
 
     @property
@@ -91,15 +93,13 @@ def parse_key(text: str) -> tuple[str, bytes]:
     """Split `id:base64` into the id and the key's bytes. Raises `ConfigError`, which never repeats the key."""
     key_id, colon, encoded = text.strip().partition(":")
     if not colon or not _ID.fullmatch(key_id):
-        raise ConfigError(
-            f"{SETTING}: a key has no id, or one that is not 1 to 64 letters, digits, `_`, `.` or `-`. {_HOW}"
-        )
+        raise ConfigError(f"A key has no id, or one that is not 1 to 64 letters, digits, `_`, `.` or `-`. {_HOW}")
     try:
         key = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        raise ConfigError(f"{SETTING}: the key `{key_id}` is not base64. {_HOW}") from None
+        raise ConfigError(f"The key `{key_id}` is not base64. {_HOW}") from None
     if len(key) != KEY_BYTES:
-        raise ConfigError(f"{SETTING}: the key `{key_id}` has {len(key)} bytes. {_HOW}")
+        raise ConfigError(f"The key `{key_id}` has {len(key)} bytes. {_HOW}")
     return key_id, key
 
 

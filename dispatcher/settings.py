@@ -6,37 +6,60 @@ passes over names it does not know, and cannot say where a wrong value came from
 """
 
 import json
-import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from types import MappingProxyType, NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 
 from dispatcher import __version__
 from dispatcher.errors import ConfigError, InvalidInput
 from dispatcher.retry import DEFAULT_SCHEDULE, format_duration, parse_duration, parse_schedule
 from dispatcher.sealing import parse_key
 
+T = TypeVar("T")
+
 PREFIX = "DISPATCHER_"
 FILE_VARIABLE = "DISPATCHER_CONFIG"
 DEFAULT_FILE = Path("config.toml")
 
-_INJECTED = re.compile(r"DISPATCHER(_[A-Z0-9_]+)?_(SERVICE_(HOST|PORT)(_.*)?|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)")
-"""Kubernetes adds these to every pod when a Service is called `dispatcher` or `dispatcher-…`; they are nobody's mistake."""
+
+def _list(value: object) -> object:
+    """Take a variable's text apart: a JSON list, or values with commas between."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            raise ValueError("it begins like a JSON list but is none") from None
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _parsed(parse: Callable[[Any], T], value: Any) -> T:
+    """Translate our refusals into the one that pydantic collects."""
+    try:
+        return parse(value)
+    except (InvalidInput, ConfigError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _duration(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str | int | float) else value
+    return _parsed(parse_duration, value) if isinstance(value, str | int | float) else value
 
 
 def _schedule(value: object) -> object:
-    return parse_schedule(value) if isinstance(value, str | list | tuple) else value
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = _list(value)
+    return _parsed(parse_schedule, value) if isinstance(value, str | list | tuple) else value
 
 
 def _network(value: object) -> object:
@@ -45,46 +68,49 @@ def _network(value: object) -> object:
     try:
         return ip_network(value.strip())
     except ValueError:
-        raise ValueError(f"{value!r} is not a network (address/prefix, with no bits set behind the prefix)") from None
+        raise ValueError(
+            f"{value!r} is not a network: an address, a slash, and a prefix that covers its set bits"
+        ) from None
 
 
 def _listen(value: object) -> object:
     if not isinstance(value, str):
         return value
     host, colon, port = value.strip().rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the highest port
-        raise ValueError(f"{value!r} is not an address to listen on (host:port)")
+    whole = bool(host) and (":" not in host or (host.startswith("[") and host.endswith("]")))
+    if not colon or not whole or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the highest port
+        raise ValueError(f"{value!r} is not an address to listen on: a host, a colon and a port")
     return f"{host}:{int(port)}"
 
 
 def _database_url(value: object) -> object:
     if isinstance(value, str) and not value.startswith(("postgresql://", "postgres://")):
-        raise ValueError("it does not start with postgresql://")
+        raise ValueError("it does not begin with postgresql://")
     return value
 
 
 def _sealing_key(value: object) -> object:
     if isinstance(value, str):
-        parse_key(value)
+        _parsed(parse_key, value)
     return value
 
 
 def _user_agent(value: object) -> object:
-    if isinstance(value, str):
-        value = value.replace("{version}", __version__)
-        if not value.isascii() or not value.isprintable() or not value.strip():
-            raise ValueError(f"{value!r} is not printable ASCII, which a header has to be")
-    return value
+    if not isinstance(value, str):
+        return value
+    if not (value.isascii() and value.isprintable() and value.strip()):
+        raise ValueError(f"{value!r} is not printable ASCII, as a header has to be")
+    return value.strip().replace("{version}", __version__)
 
 
 def _path(value: object) -> object:
-    return Path(value).expanduser() if isinstance(value, str) else value
+    return Path(value).expanduser() if isinstance(value, str | Path) else value
 
 
 def _existing_file(value: object) -> object:
     path = _path(value)
     if isinstance(path, Path) and not path.is_file():
-        raise ValueError(f"there is no file {str(path)!r}")
+        raise ValueError(f"there is no file {path}")
     return path
 
 
@@ -94,6 +120,8 @@ Positive = Annotated[Duration, Field(gt=0)]
 Schedule = Annotated[tuple[float, ...], BeforeValidator(_schedule)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Listen = Annotated[str, BeforeValidator(_listen)]
+FilePath = Annotated[Path, BeforeValidator(_path)]
+SealingKey = Annotated[SecretStr, BeforeValidator(_sealing_key)]
 Days = Annotated[int, Field(ge=1, le=36500)]
 """At most a century: what is meant to be kept for ever may as well say so."""
 
@@ -111,9 +139,7 @@ class DatabaseSettings(Section):
         None, examples=['"postgresql://user:password@host:5432/name"']
     )
     """Null: an embedded server in `data_directory`."""
-    data_directory: Annotated[Path, BeforeValidator(_path)] = Field(
-        Path("~/.local/share/dispatcher"), examples=['"/var/lib/dispatcher"']
-    )
+    data_directory: FilePath = Field(Path("~/.local/share/dispatcher"), examples=['"/var/lib/dispatcher"'])
     pool_size: int = Field(5, ge=2, le=100, examples=["5"])
     """Connections per worker process. Few are enough, because all work is done in batches; one is for waking up."""
     notify: bool = Field(default=True, examples=["true"])
@@ -145,7 +171,7 @@ class EgressSettings(Section):
     """Requests to subscribers."""
 
     https_only: bool = Field(default=True, examples=["true"])
-    allow_subnets: tuple[Network, ...] = Field((), examples=['["10.1.0.0/16"]'])
+    allow_subnets: Annotated[tuple[Network, ...], BeforeValidator(_list)] = Field((), examples=['["10.1.0.0/16"]'])
     timeout: Positive = Field(15.0, examples=['"15s"'])
     connect_timeout: Positive = Field(5.0, examples=['"5s"'])
     user_agent: Annotated[str, BeforeValidator(_user_agent)] = Field(
@@ -229,7 +255,7 @@ class OutboxSettings(Section):
 class SealingSettings(Section):
     """Main keys that encrypt the endpoints' secrets."""
 
-    keys: tuple[Annotated[SecretStr, BeforeValidator(_sealing_key)], ...] = Field(
+    keys: Annotated[tuple[SealingKey, ...], BeforeValidator(_list)] = Field(
         (), examples=['["2026:base64 of 32 random bytes"]']
     )
     """`id:base64`; the first one seals, all open. None: secrets are stored as they are."""
@@ -238,7 +264,7 @@ class SealingSettings(Section):
 class CatalogSettings(Section):
     """Event types known beforehand."""
 
-    files: tuple[Annotated[Path, BeforeValidator(_path)], ...] = Field((), examples=['["catalog/events.yaml"]'])
+    files: Annotated[tuple[FilePath, ...], BeforeValidator(_list)] = Field((), examples=['["catalog/events.yaml"]'])
     mode: Literal["off", "warn", "enforce"] = Field("off", examples=['"off"'])
 
 
@@ -271,12 +297,185 @@ class Settings(BaseModel):
     log: LogSettings = LogSettings()
 
 
+_MODELS: Mapping[str, type[Section]] = MappingProxyType(
+    {name: type(section) for name, section in Settings() if isinstance(section, Section)}
+)
+
+_VARIABLES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        f"{PREFIX}{section}__{key}".upper(): (section, key)
+        for section, model in _MODELS.items()
+        for key in model.model_fields
+    }
+)
+
+_INJECTED = re.compile(r"DISPATCHER_(.+_)?(SERVICE_(HOST|PORT)(_.*)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_.*)?)")
+"""Kubernetes adds these to every pod when a Service is called `dispatcher` or `dispatcher-…`: nobody's mistake."""
+
+
+@dataclass(slots=True)
+class _Given:
+    """What was found so far: values and where each comes from, and what is wrong with the names."""
+
+    values: dict[str, dict[str, object]] = field(default_factory=lambda: {section: {} for section in _MODELS})
+    origins: dict[tuple[str, str], str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def take(self, section: str, key: str, value: object, *, origin: str) -> None:
+        """Let a value override what was there; an empty text stands for null where null is possible."""
+        optional = NoneType in get_args(_MODELS[section].model_fields[key].annotation)
+        self.values[section][key] = None if value == "" and optional else value
+        self.origins[section, key] = origin
+
+
 def load(config: Path | None, environ: Mapping[str, str]) -> Settings:
     """Read the file (`config`, else `DISPATCHER_CONFIG`, else `./config.toml` if it is there) and the variables.
 
     Raises `ConfigError` that names every wrong key or variable, one line each, and says how to mend it.
     """
-    raise NotImplementedError
+    given = _Given()
+    if (path := _file(config, environ)) is not None:
+        _take_file(given, path)
+    _take_variables(given, environ)
+    sections: dict[str, Section] = {}
+    for section, model in _MODELS.items():
+        try:
+            sections[section] = model.model_validate(given.values[section])
+        except ValidationError as error:
+            given.problems += [_wrong_value(section, detail, given.origins) for detail in error.errors()]
+    if given.problems:
+        raise ConfigError("\n".join(given.problems))
+    return Settings.model_validate(sections)
+
+
+def _file(config: Path | None, environ: Mapping[str, str]) -> Path | None:
+    named = config or (Path(environ[FILE_VARIABLE]) if environ.get(FILE_VARIABLE) else None)
+    if named is None:
+        return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    if not named.exists():
+        raise ConfigError(
+            f"{'--config' if config else FILE_VARIABLE}: there is no file {named}. Correct the path, or leave it out to "
+            "run on the defaults; config.example.toml is a file to begin with."
+        )
+    return named
+
+
+def _take_file(given: _Given, path: Path) -> None:
+    for section, table in _tables(path).items():
+        model = _MODELS.get(section)
+        if not isinstance(table, dict):
+            given.problems.append(f"{path}: `{section}` stands outside any section. {_belongs(section)}")
+        elif model is None:
+            hint = _near(section, _MODELS) or f"The sections are {_listed(_MODELS)}."
+            given.problems.append(f"{path}: there is no section [{section}]. {hint}")
+        else:
+            for key, value in table.items():
+                if key in model.model_fields:
+                    given.take(section, key, value, origin=f"{path}: [{section}] {key}")
+                else:
+                    hint = _near(key, model.model_fields) or _belongs(
+                        key, f"Its keys are {_listed(model.model_fields)}."
+                    )
+                    given.problems.append(f"{path}: [{section}] has no key `{key}`. {hint}")
+
+
+def _tables(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}. Correct the path or its permissions.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not text in UTF-8, as a configuration is. Save it as that.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f'{path} is not valid TOML: {error}. A setting looks like `timeout = "15s"` and stands below a line with '
+            "its section, like `[egress]`."
+        ) from None
+
+
+def _take_variables(given: _Given, environ: Mapping[str, str]) -> None:
+    for name, value in sorted(environ.items()):
+        if not name.upper().startswith(PREFIX) or name == FILE_VARIABLE or _is_injected(name, value):
+            continue
+        if name in _VARIABLES:
+            given.take(*_VARIABLES[name], value, origin=name)
+        else:
+            hint = (
+                _near(name.upper(), [*_VARIABLES, FILE_VARIABLE], prefix=PREFIX)
+                or "config.example.toml shows every key."
+            )
+            given.problems.append(
+                f"{name}: there is no such variable; they are called {PREFIX}<SECTION>__<KEY>. {hint}"
+            )
+
+
+def _is_injected(name: str, value: str) -> bool:
+    return bool(_INJECTED.fullmatch(name)) or (name.endswith("_PORT") and bool(re.match("(tcp|udp|sctp)://", value)))
+
+
+def _near(name: str, names: Iterable[str], *, prefix: str = "") -> str:
+    """Name what may have been meant. A `prefix` that all have is not compared: it would make them all alike."""
+    bare = [known.removeprefix(prefix) for known in names]
+    near = get_close_matches(name.removeprefix(prefix), bare, n=2)
+    return f"Did you mean {' or '.join(f'`{prefix}{one}`' for one in near)}?" if near else ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _belongs(key: str, otherwise: str = "Put it below its section, like `[egress]`.") -> str:
+    """Say where a key is at home that stands elsewhere."""
+    homes = [f"[{section}]" for section, model in _MODELS.items() if key in model.model_fields]
+    return f"There is one in {' and '.join(homes)}." if homes else otherwise
+
+
+def _wrong_value(section: str, detail: ErrorDetails, origins: Mapping[tuple[str, str], str]) -> str:
+    """Turn what pydantic found into a sentence that says where, what and how else."""
+    key = str(detail["loc"][0])
+    origin = origins[section, key]
+    info = _MODELS[section].model_fields[key]
+    example = str((info.examples or [""])[0])
+    example = f"{origin}={_as_variable(example)}" if origin in _VARIABLES else f"{key} = {example}"
+    return f"{origin}: {_complaint(detail, secret=(section, key) in SECRETS)}. Write it like `{example}`."
+
+
+def _as_variable(toml: str) -> str:
+    value = json.loads(toml)
+    return ",".join(value) if isinstance(value, list) else toml.strip('"')
+
+
+_COMPLAINTS: Mapping[str, str] = MappingProxyType(
+    {
+        "literal_error": "{shown} is not one of {expected}",
+        "bool_parsing": "{shown} is neither true nor false",
+        "bool_type": "{shown} is neither true nor false",
+        "int_parsing": "{shown} is not a whole number",
+        "int_type": "{shown} is not a whole number",
+        "int_from_float": "{shown} is not a whole number",
+        "float_parsing": "{shown} is not a number",
+        "float_type": "{shown} is not a number",
+        "tuple_type": "{shown} is not a list",
+        "string_type": "{shown} is not text",
+        "string_pattern_mismatch": "{shown} does not look like one",
+        "greater_than": "{shown} is not more than {gt:g}",
+        "greater_than_equal": "{shown} is less than {ge:g}",
+        "less_than_equal": "{shown} is more than {le:g}",
+    }
+)
+"""Ours for pydantic's types of error."""
+
+
+def _complaint(detail: ErrorDetails, *, secret: bool) -> str:
+    context = detail.get("ctx", {})
+    if detail["type"] == "value_error":
+        return str(context["error"]).removesuffix(".")
+    shown = "what is given" if secret else repr(detail["input"])
+    return _COMPLAINTS.get(detail["type"], "{shown} cannot be used").format(shown=shown, **context)
+
+
+SECRETS = frozenset({("database", "url"), ("smtp", "password"), ("sealing", "keys")})
+"""Never shown, not even when they are wrong."""
 
 
 def host_port(listen: str) -> tuple[str, int]:
@@ -287,4 +486,32 @@ def host_port(listen: str) -> tuple[str, int]:
 
 def summary(settings: Settings) -> dict[str, dict[str, Any]]:
     """Return the settings for the start-up log: durations as written, secrets as true or false, no password."""
-    raise NotImplementedError
+    shown: dict[str, dict[str, Any]] = {}
+    for section, model in _MODELS.items():
+        values = getattr(settings, section)
+        shown[section] = {key: _shown((section, key), getattr(values, key)) for key in model.model_fields}
+    return shown
+
+
+def _shown(place: tuple[str, str], value: Any) -> Any:
+    if place == ("database", "url"):
+        return None if value is None else _without_password(value.get_secret_value())
+    if place in SECRETS:
+        return bool(value)
+    if place == ("retry", "schedule"):
+        return [format_duration(delay) for delay in value]
+    if isinstance(value, tuple):
+        return [str(one) for one in value]
+    if isinstance(value, float) and place != ("retry", "jitter"):
+        return format_duration(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _without_password(url: str) -> str:
+    """Keep of a database URL what tells databases apart: user, host and path; the query can hold a password, too."""
+    try:
+        parts = urlsplit(url)
+        user = f"{parts.username}@" if parts.username else ""
+        return f"{parts.scheme}://{user}{parts.netloc.rpartition('@')[2]}{parts.path}"
+    except ValueError:  # the pool says what is wrong with it
+        return "postgresql://…"
