@@ -1,0 +1,92 @@
+"""`dispatcher delivery`: one event for one endpoint, and its attempts."""
+
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from dispatcher.cli.run import Call, command, group
+from dispatcher.model import DeliveryId, DeliveryState, EndpointId
+
+if TYPE_CHECKING:
+    from dispatcher.admin import Admin, DeliveryRow
+
+app = group("List, show, retry and cancel deliveries.")
+
+PAGE = 500
+"""Rows fetched at once while a longer list is printed."""
+
+Id = Annotated[int, typer.Argument(metavar="ID", help="The delivery's id.")]
+
+
+@command(app, "list")
+def list_some(
+    call: Call,
+    *,
+    webhook: Annotated[UUID | None, typer.Option("--webhook", metavar="ID", help="Only this webhook's.")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only this tenant's.")] = None,
+    state: Annotated[DeliveryState | None, typer.Option("--state", help="Only those in this state.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most so many.")] = 50,
+) -> None:
+    """List deliveries: pending ones, the soonest due first; then finished ones, the latest first.
+
+    Examples:
+      dispatcher delivery list --state dead
+      dispatcher delivery list --webhook 0199… --json
+    """
+    from dispatcher.admin import views
+
+    endpoint = None if webhook is None else EndpointId(webhook)
+
+    async def read(admin: "Admin") -> "list[DeliveryRow]":
+        found: list[DeliveryRow] = []
+        cursor = None
+        while len(found) < limit:
+            page = await admin.deliveries(
+                webhook=endpoint, tenant=tenant, state=state, limit=min(PAGE, limit - len(found)), cursor=cursor
+            )
+            found += page.deliveries
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        return found
+
+    call.show_all(
+        [views.delivery_json(delivery) for delivery in call.ask(read)],
+        {
+            "id": "ID",
+            "state": "STATE",
+            "tenant": "TENANT",
+            "eventType": "EVENT TYPE",
+            "eventId": "EVENT ID",
+            "webhookId": "WEBHOOK ID",
+            "attemptCount": "ATTEMPTS",
+            "nextAttemptDate": "NEXT ATTEMPT",
+            "lastError": "LAST ERROR",
+        },
+        empty="There are no such deliveries.",
+    )
+
+
+@command(app, "show")
+def show(call: Call, delivery_id: Id) -> None:
+    """Show a delivery with all its attempts."""
+    from dispatcher.admin import views
+
+    call.show(views.delivery_details_json(call.ask(lambda admin: admin.delivery(DeliveryId(delivery_id)))))
+
+
+@command(app, "retry")
+def retry(call: Call, delivery_id: Id) -> None:
+    """Send it again at once: a pending delivery is due now, a finished one is made anew under a new id."""
+    from dispatcher.admin import views
+
+    call.show(views.delivery_json(call.ask(lambda admin: admin.retry_delivery(DeliveryId(delivery_id)))))
+
+
+@command(app, "cancel")
+def cancel(call: Call, delivery_id: Id) -> None:
+    """Give up a pending delivery; nobody is notified."""
+    from dispatcher.admin import views
+
+    call.show(views.delivery_json(call.ask(lambda admin: admin.cancel_delivery(DeliveryId(delivery_id)))))
