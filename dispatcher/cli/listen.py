@@ -287,6 +287,6 @@ def _print_text(arrival: Arrival) -> None:
     output.line(f"  {len(arrival.body)} bytes, {content}:")
     text = arrival.body.decode("utf-8", errors="backslashreplace")
     if arrival.parsed is not None:
-        text = json.dumps(arrival.parsed, ensure_ascii=False, indent=2)
+        text = output.indented(text)
     output.line("".join(f"  {part}\n" for part in text.splitlines()))
     sys.stdout.flush()
