@@ -1,0 +1,392 @@
+"""The only connections to subscribers: a request goes in, an `Outcome` comes out, whatever the other side does.
+
+Speaks HTTP/1.1 with aiohttp's own connector, response protocol and parser, but without `ClientSession`: it costs two
+thirds of the processor time of a request for what is not wanted here (redirects, cookies, proxies, decompression,
+content negotiation, tracing). What is wanted stands here in full: the address policy, the deadline, the bounds.
+"""
+
+import asyncio
+import re
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from http import HTTPStatus
+from typing import cast
+
+from aiohttp import ClientRequest, ClientTimeout, StreamReader
+from aiohttp.abc import AbstractResolver
+from aiohttp.client_exceptions import (
+    ClientConnectorError,
+    ClientOSError,
+    ConnectionTimeoutError,
+    ServerDisconnectedError,
+)
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
+from yarl import URL
+
+from dispatcher.addresses import AddressPolicy, check_url
+from dispatcher.diagnosis import FOREIGN, diagnosis
+from dispatcher.dial import LOOKING_UP, Connector, Forbidden, Progress, Protocol, SystemResolver, progress_here, shown
+from dispatcher.errors import InvalidInput
+from dispatcher.model import Answered, Blocked, Outcome, Unreachable, UnreachableReason
+from dispatcher.payload import CONTENT_TYPE
+
+IDLE_SECONDS = 30.0
+"""How long an unused connection is kept. Servers close theirs after 5 to 75 s; longer would only meet closed ones."""
+LINE_SECONDS = 300.0
+"""How long a busy connection is kept, so that a receiver that moved (DNS) is followed and its address judged again."""
+INTERIM_ANSWERS = 8
+"""How many `1xx` answers may come before the real one; one is usual, a stream of them is an attack."""
+TARGETS_CACHED = 2048
+"""URLs whose request head is kept ready: some 4 KB each."""
+
+RESERVED_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+    }
+)
+"""Headers (in lower case) that belong to the connection or to the service; a request's own are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One POST: what is sent, whereto, and how long it may take."""
+
+    url: str
+    headers: Mapping[str, str]
+    """`Content-Type` is added if missing; see also `RESERVED_HEADERS`."""
+    body: bytes
+    timeout: float
+    """Total deadline in seconds, from before the name look-up to the end of the answer."""
+
+
+_WAITING = "waiting for an answer"
+
+
+class _Unsendable(ValueError):
+    """A header holds what would break out of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What is known of a URL before the first request to it."""
+
+    origin: str
+    host: str
+    port: int
+    head: bytes
+    """The request's head as far as it is the same every time."""
+    opening: ClientRequest
+    """What aiohttp's connector wants to see to open a connection; never sent."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """An open connection and what is remembered of it."""
+
+    connection: Connection
+    protocol: Protocol
+    address: str | None
+    opened_at: float
+    idle_since: float
+
+    def drop(self) -> None:
+        """Close at once, also if the other side takes nothing of what is still to be written."""
+        self.protocol.abort()
+        self.connection.close()
+
+
+class _Pool:
+    """Connections that wait for their next request, the last used first: so the surplus grows old and goes."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._idle: dict[str, list[_Line]] = {}
+        self._monotonic = monotonic
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    def take(self, origin: str) -> _Line | None:
+        """Return a connection that looks alive and has nothing unread on it, if there is one."""
+        lines = self._idle.get(origin)
+        while lines:
+            line = lines.pop()
+            # `should_close` is true also if bytes came that nobody asked for: they would pass for the next answer.
+            if line.protocol.is_connected() and not line.protocol.should_close and not self._old(line):
+                return line
+            line.drop()
+        return None
+
+    def keep(self, origin: str, line: _Line) -> None:
+        """Hold a connection whose exchange is complete for the next request."""
+        line.idle_since = self._monotonic()
+        if self._old(line):
+            line.drop()
+            return
+        self._idle.setdefault(origin, []).append(line)
+        if self._sweeping is None:
+            self._sweeping = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
+
+    def close(self) -> None:
+        """Close all that is held."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        for lines in self._idle.values():
+            for line in lines:
+                line.drop()
+        self._idle.clear()
+
+    def _old(self, line: _Line) -> bool:
+        now = self._monotonic()
+        return now - line.idle_since > IDLE_SECONDS or now - line.opened_at > LINE_SECONDS
+
+    def _sweep(self) -> None:
+        self._sweeping = None
+        kept: dict[str, list[_Line]] = {}
+        for origin, lines in self._idle.items():
+            for line in lines:
+                if line.protocol.is_connected() and not self._old(line):
+                    kept.setdefault(origin, []).append(line)
+                else:
+                    line.drop()
+        self._idle = kept
+        if kept:
+            self._sweeping = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
+
+
+class Sender:
+    """Send requests to subscribers.
+
+    Holds connections open, so make one and keep it; needs a running event loop. `resolver` is asked for names only
+    (never for addresses) and is not closed with the sender. `monotonic` measures durations.
+    """
+
+    def __init__(
+        self,
+        policy: AddressPolicy,
+        *,
+        https_only: bool,
+        connect_timeout: float = 5.0,
+        answer_limit: int = 16384,
+        user_agent: str,
+        ssl_context: ssl.SSLContext | None = None,
+        resolver: AbstractResolver | None = None,
+        monotonic: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._policy = policy
+        self._https_only = https_only
+        self._answer_limit = answer_limit
+        self._user_agent = _line("User-Agent", user_agent)
+        self._monotonic = monotonic
+        self._loop = asyncio.get_running_loop()
+        self._own_resolver = SystemResolver() if resolver is None else None
+        guarded = resolver or self._own_resolver
+        assert guarded is not None
+        self._connector = Connector(policy, resolver=guarded, ssl_context=ssl_context or _tls())
+        # One limit for look-up, TCP and TLS together; the threshold keeps aiohttp from rounding it up to whole seconds.
+        self._connecting = ClientTimeout(connect=connect_timeout, ceil_threshold=float("inf"))
+        self._connect_timeout = connect_timeout
+        self._pool = _Pool(monotonic)
+        self._target = lru_cache(maxsize=TARGETS_CACHED)(self._prepare)
+
+    async def send(self, request: Request) -> Outcome:
+        """Send one request and say what came of it; only faults of this program and cancellation are raised."""
+        started = self._monotonic()
+        progress = Progress()
+        progress_here.set(progress)
+        target = self._target(request.url)
+        if isinstance(target, str):
+            return Blocked(target, self._monotonic() - started, None)
+        try:
+            wire = _wire(target, request)
+        except ValueError as error:
+            return Blocked(str(error), self._monotonic() - started, None)
+        try:
+            async with asyncio.timeout(request.timeout):
+                message, body, cut = await self._exchange(target, wire, progress)
+        except FOREIGN as error:
+            return self._failure(error, request=request, progress=progress, seconds=self._monotonic() - started)
+        return Answered(
+            status=message.code,
+            headers=tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.raw_headers]),
+            body=body,
+            body_cut=cut,
+            seconds=self._monotonic() - started,
+            address=progress.address,
+        )
+
+    async def close(self) -> None:
+        """Close all connections; what is in flight fails as if the other side had closed them."""
+        self._pool.close()
+        await self._connector.close()
+        if self._own_resolver is not None:
+            await self._own_resolver.close()
+
+    def _prepare(self, url: str) -> _Target | str:
+        """Judge a URL by today's settings, whatever they were when it was stored; return why not if it may not be used."""
+        try:
+            checked = check_url(url, https_only=self._https_only, policy=self._policy)
+        except InvalidInput as refusal:
+            return str(refusal)
+        parsed = URL(checked, encoded=True)
+        head = (
+            f"POST {parsed.raw_path_qs or '/'} HTTP/1.1\r\nHost: {parsed.host_port_subcomponent}\r\n"
+            f"{self._user_agent}Accept: */*\r\nAccept-Encoding: identity\r\n"
+        )
+        return _Target(
+            origin=f"{parsed.scheme}://{parsed.raw_host}:{parsed.port}",
+            host=parsed.raw_host or "",
+            port=parsed.port or 0,
+            head=head.encode("ascii"),
+            opening=ClientRequest("POST", parsed, loop=self._loop),
+        )
+
+    async def _exchange(
+        self, target: _Target, wire: bytes, progress: Progress
+    ) -> tuple[RawResponseMessage, bytes, bool]:
+        line = self._pool.take(target.origin)
+        if line is not None:
+            try:
+                return await self._converse(line, target, wire, progress)
+            except (ServerDisconnectedError, ClientOSError):
+                # It was closed while it idled, and our request crossed with the news. Once, and on a fresh connection:
+                # a receiver that breaks off while it works on a request must not get it from every line that is held.
+                if line.protocol.heard:
+                    raise
+        line = await self._open(target, progress)
+        return await self._converse(line, target, wire, progress)
+
+    async def _open(self, target: _Target, progress: Progress) -> _Line:
+        progress.doing = "connecting"
+        try:
+            connection = await self._connector.connect(target.opening, [], self._connecting)
+        except TimeoutError as error:
+            raise ConnectionTimeoutError from error
+        protocol = cast("Protocol", connection.protocol)
+        peer = protocol.transport and protocol.transport.get_extra_info("peername")
+        now = self._monotonic()
+        return _Line(connection, protocol, shown(peer) if peer else progress.address, opened_at=now, idle_since=now)
+
+    async def _converse(
+        self, line: _Line, target: _Target, wire: bytes, progress: Progress
+    ) -> tuple[RawResponseMessage, bytes, bool]:
+        """Send one request on an open connection and read its answer, then keep the connection or drop it."""
+        protocol = line.protocol
+        progress.address = line.address
+        progress.doing = _WAITING
+        kept = False
+        try:
+            protocol.heard = False
+            protocol.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=self._answer_limit)
+            transport = protocol.transport
+            if transport is None:
+                raise ServerDisconnectedError
+            transport.write(wire)
+            message, payload = await _answer(protocol)
+            progress.doing = f"reading the answer's body (its head, with status {message.code}, had come)"
+            body, cut = await _body(payload, limit=self._answer_limit)
+            # What is not written out yet was never wanted: the connection is of no more use.
+            kept = not (cut or message.should_close or protocol.should_close or transport.get_write_buffer_size())
+            return message, body, cut
+        finally:
+            if kept:
+                self._pool.keep(target.origin, line)
+            else:
+                if progress.doing == _WAITING and protocol.heard:
+                    progress.doing = "waiting for the rest of the answer's head"
+                line.drop()
+
+    def _failure(self, error: BaseException, *, request: Request, progress: Progress, seconds: float) -> Outcome:
+        forbidden = error.os_error if isinstance(error, ClientConnectorError) else error
+        if isinstance(forbidden, Forbidden):
+            return Blocked(forbidden.detail, seconds, forbidden.address)
+        if isinstance(error, ConnectionTimeoutError):
+            detail = f"No connection within {self._connect_timeout:g} s: it was still {progress.doing}."
+            slow_name = progress.doing.startswith(LOOKING_UP)
+            reason = UnreachableReason.DNS if slow_name else UnreachableReason.CONNECT_TIMEOUT
+        elif isinstance(error, TimeoutError):
+            reason = UnreachableReason.TIMEOUT
+            detail = f"No complete answer within {request.timeout:g} s: it was still {progress.doing}."
+        else:
+            reason, detail = diagnosis(error)
+        return Unreachable(reason, detail, seconds, progress.address)
+
+
+def _tls() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+# --- what is sent -----------------------------------------------------------------------------------------------------
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+
+
+def _wire(target: _Target, request: Request) -> bytes:
+    """Return the bytes of a request. Raises `_Unsendable` for a header that would break out of its line."""
+    lines = []
+    typed = False
+    for name, value in request.headers.items():
+        lower = _checked(name)
+        if lower in RESERVED_HEADERS:
+            continue
+        typed = typed or lower == "content-type"
+        lines.append(_line(name, value))
+    if not typed:
+        lines.append(f"Content-Type: {CONTENT_TYPE}\r\n")
+    lines.append(f"Content-Length: {len(request.body)}\r\n\r\n")
+    return b"".join((target.head, "".join(lines).encode(), request.body))
+
+
+@lru_cache(maxsize=1024)  # The same few names over and over.
+def _checked(name: str) -> str:
+    if not _TOKEN.fullmatch(name):
+        raise _Unsendable(f"The header {name[:100]!r} cannot be sent: no header is called so. Rename it.")
+    return name.lower()
+
+
+def _line(name: str, value: str) -> str:
+    if _UNSENDABLE.search(value):
+        raise _Unsendable(f"The header {name} cannot be sent: its value holds a line break or control character.")
+    return f"{name}: {value}\r\n"
+
+
+# --- what comes back --------------------------------------------------------------------------------------------------
+
+
+async def _answer(protocol: Protocol) -> tuple[RawResponseMessage, StreamReader]:
+    """Read up to the end of the head of the final answer."""
+    for _ in range(INTERIM_ANSWERS + 1):
+        message, payload = await protocol.read()
+        if message.code >= HTTPStatus.OK or message.code == HTTPStatus.SWITCHING_PROTOCOLS:
+            return message, payload
+    raise HttpProcessingError(message=f"more than {INTERIM_ANSWERS} interim (1xx) answers came, and no real one")
+
+
+async def _body(payload: StreamReader, *, limit: int) -> tuple[bytes, bool]:
+    """Read at most `limit` bytes; the flag is true if there were more."""
+    chunks: list[bytes] = []
+    room = limit + 1  # The one byte too many tells a long body from one that just fits.
+    while room > 0 and not payload.at_eof():
+        chunk = await payload.read(room)
+        chunks.append(chunk)
+        room -= len(chunk)
+    body = b"".join(chunks)
+    return body[:limit], room <= 0
