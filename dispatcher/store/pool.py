@@ -12,6 +12,11 @@ import tenacity
 
 from dispatcher.errors import ConfigError, DatabaseUnreachable
 
+Connection = asyncpg.Connection
+"""What steps get from the pool, for their annotations: they may not import asyncpg."""
+
+Pool = asyncpg.Pool
+
 PATIENCE: Final = 10.0
 """Seconds for the first connection: a database that starts together with the service needs a few."""
 
@@ -59,6 +64,11 @@ def is_outage(error: BaseException) -> bool:
             return True
         case _:
             return False
+
+
+def is_locked_out(error: BaseException) -> bool:
+    """Whether `error` means that a lock was not to be had in time."""
+    return isinstance(error, asyncpg.LockNotAvailableError)
 
 
 async def connect(

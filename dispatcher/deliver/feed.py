@@ -1,0 +1,301 @@
+"""Bring endpoints and due deliveries into memory, so that lanes have something to send and know how.
+
+Three readings: on taking a shard (which endpoints have work), while running (what lanes ask for, past their cursors), and
+now and then (which endpoints changed; a sweep for deliveries that nobody thought of, which should find none).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from dispatcher.clock import Clock
+from dispatcher.deliver.subscribers import Subscribers
+from dispatcher.lanes import Lanes, Pull
+from dispatcher.metrics import Metrics
+from dispatcher.model import EndpointId, Shard
+from dispatcher.ownership import Ownership
+from dispatcher.sealing import Sealer
+from dispatcher.store import deliveries as store
+from dispatcher.store import endpoints as endpoint_store
+from dispatcher.store import outbox as outbox_store
+from dispatcher.store.pool import Connection, Pool
+
+PULL: Final = 500
+"""Deliveries a reading, of all lanes together."""
+
+SHORTEST, LONG: Final = 0.002, 60.0
+"""Seconds to wait for a lane's instant to come: at least so long, for it may be waiting for a request to end; at most so
+long when no lane knows of anything to come. Whatever brings work wakes the step."""
+
+LOAD: Final = 1000
+"""Endpoints a reading."""
+
+OVERLAP: Final = timedelta(seconds=30)
+"""Changes are read again for so long: a transaction that began earlier may commit later."""
+
+SWEEP_EVERY: Final = 5.0
+"""Seconds between sweeps, at least; also how old the gauges of what is due may be."""
+
+SWEEP_SHARE: Final = 0.01
+"""Of the time may go into sweeps."""
+
+SWEEP_SLACK: Final = 2.0
+"""Seconds for which a due delivery may be on its way into memory before a sweep calls it overtaken."""
+
+COUNTED: Final = 10_000
+"""Due deliveries counted per endpoint, for the gauge: beyond it the exact number is not worth its price."""
+
+ORPHANS: Final = 1000
+"""Ordering keys mended in one sweep."""
+
+EVICT_IDLE: Final = 600.0
+"""Seconds without work after which a lane and its endpoint leave memory."""
+
+logger = structlog.get_logger()
+
+
+class Pulling:
+    """The step that reads endpoints and deliveries that lanes ask for."""
+
+    name = "pull"
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        lanes: Lanes,
+        subscribers: Subscribers,
+        ownership: Ownership,
+        sealer: Sealer,
+        clock: Clock,
+        on_work: Callable[[], None],
+    ) -> None:
+        self._pool = pool
+        self._ownership = ownership
+        self._lanes = lanes
+        self._subscribers = subscribers
+        self._sealer = sealer
+        self._clock = clock
+        self._on_work = on_work
+
+    @property
+    def pause(self) -> float:
+        """Seconds until a lane may ask for something."""
+        now = self._clock.now()
+        wake = self._lanes.next_wake(now)
+        return LONG if wake is None else max(SHORTEST, wake - now)
+
+    def _wanting(self) -> bool:
+        """Whether a lane may have something to ask."""
+        now = self._clock.now()
+        wake = self._lanes.next_wake(now)
+        return wake is not None and wake <= now
+
+    async def run_once(self) -> int:
+        """Load unknown endpoints, then read what lanes have room for; returns how much was read."""
+        if not self._ownership.runs(self._clock.monotonic()):
+            return 0
+        unknown = list(self._lanes.unknown())[:LOAD]
+        if not unknown and not self._wanting():
+            return 0
+        done = 0
+        async with self._pool.acquire() as connection:
+            if unknown:
+                done += await self.load(connection, unknown)
+            # asked for only now, so that no question is left open when there is no connection to answer it
+            if pulls := self._lanes.pulls(self._clock.now(), PULL):
+                done += await self._answer(connection, pulls)
+        if done:
+            self._on_work()
+        return done
+
+    async def load(self, connection: Connection, ids: Sequence[EndpointId]) -> int:
+        """Read endpoints into memory; returns how many there were."""
+        endpoints = [
+            endpoint
+            for endpoint in await endpoint_store.load(connection, ids, self._sealer)
+            if endpoint.shard in self._ownership.epochs
+        ]
+        now = self._clock.now()
+        for endpoint in endpoints:
+            subscriber = self._subscribers.put(endpoint)
+            self._lanes.set_endpoint(subscriber.endpoint, now)
+        for missing in set(ids) - {endpoint.id for endpoint in endpoints}:
+            self._lanes.forget_endpoint(missing)
+        return len(endpoints)
+
+    async def _answer(self, connection: Connection, pulls: Sequence[Pull]) -> int:
+        """Answer each question that the lanes have asked, come what may."""
+        try:
+            return await self._pull(connection, pulls)
+        except BaseException:
+            for pull in pulls:
+                self._lanes.pull_failed(pull, self._clock.now())
+            raise
+
+    async def _pull(self, connection: Connection, pulls: Sequence[Pull]) -> int:
+        places = [
+            store.Place(pull.shard, pull.endpoint_id, pull.after_due, pull.after_id, pull.count) for pull in pulls
+        ]
+        override = self._clock.override()
+        deliveries = await store.pull(connection, places, now=override)
+        found: dict[EndpointId, list[store.Delivery]] = {place.endpoint_id: [] for place in places}
+        for delivery in deliveries:
+            found[delivery.endpoint_id].append(delivery)
+        short = [
+            store.Place(
+                place.shard,
+                place.endpoint_id,
+                found[place.endpoint_id][-1].due_at if found[place.endpoint_id] else place.after_due,
+                0,
+                0,
+            )
+            for place in places
+            if len(found[place.endpoint_id]) < place.count
+        ]
+        next_due = await store.next_due(connection, short) if short else {}
+        now = self._clock.now()
+        for pull in pulls:
+            self._lanes.pulled(pull, found[pull.endpoint_id], next_due.get(pull.endpoint_id), now)
+        return len(deliveries)
+
+
+class Refresh:
+    """The step that follows changes of endpoints: by a person, by a replay, by another worker."""
+
+    name = "refresh"
+    pause = 0.5
+    """Seconds: how late a pause, a rotation or a new URL may take effect."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        pulling: Pulling,
+        *,
+        ownership: Ownership,
+        lanes: Lanes,
+        subscribers: Subscribers,
+        clock: Clock,
+        on_work: Callable[[], None],
+        on_disabled: Callable[[], None],
+    ) -> None:
+        self._pool = pool
+        self._pulling = pulling
+        self._ownership = ownership
+        self._lanes = lanes
+        self._subscribers = subscribers
+        self._clock = clock
+        self._on_work = on_work
+        self._on_disabled = on_disabled
+        self._since: datetime | None = None
+        self._seen: dict[EndpointId, datetime] = {}
+
+    async def run_once(self) -> int:
+        """Follow the changes since the last time; returns 0, because the next look is due in a while."""
+        shards = self._ownership.active
+        if not shards:
+            return 0
+        async with self._pool.acquire() as connection:
+            if self._since is None:
+                self._since = await endpoint_store.latest_change(connection)
+                return 0
+            changes = await endpoint_store.changed_since(connection, shards, self._since - OVERLAP)
+            new = [id_ for id_, changed_at in changes if self._seen.get(id_) != changed_at]
+            if new:
+                await self._pulling.load(connection, new)
+                for endpoint_id in new:
+                    self._lanes.rewind(endpoint_id)
+        self._remember(changes)
+        if new:
+            logger.debug("endpoints.changed", endpoints=len(new))
+            self._on_work()
+            self._on_disabled()
+        return 0
+
+    def _remember(self, changes: Sequence[tuple[EndpointId, datetime]]) -> None:
+        self._seen = dict(changes)
+        if changes:
+            self._since = max(changed_at for _, changed_at in changes)
+
+
+class Sweep:
+    """The step that looks whether anything sleeps that is due, and takes over new shards."""
+
+    name = "sweep"
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        ownership: Ownership,
+        lanes: Lanes,
+        subscribers: Subscribers,
+        clock: Clock,
+        metrics: Metrics,
+        on_work: Callable[[], None],
+    ) -> None:
+        self._pool = pool
+        self._ownership = ownership
+        self._lanes = lanes
+        self._subscribers = subscribers
+        self._clock = clock
+        self._metrics = metrics
+        self._on_work = on_work
+        self._pause = SWEEP_EVERY
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next sweep."""
+        return self._pause
+
+    async def take_over(self, shards: Sequence[Shard]) -> None:
+        """Find out which endpoints of new shards have work, and when."""
+        async with self._pool.acquire() as connection:
+            await self._mend_order(connection, shards)
+            for work in await store.lanes_with_work(connection, shards):
+                self._lanes.note(work.endpoint_id, work.due_at)
+        self._on_work()
+
+    async def run_once(self) -> int:
+        """Sweep once; returns 0, because the next sweep is due in a while."""
+        self._subscribers.drop(self._lanes.evict(self._clock.now(), idle=EVICT_IDLE))
+        shards = self._ownership.active
+        if not shards:
+            return 0
+        started = self._clock.monotonic()
+        async with self._pool.acquire() as connection:
+            await self._mend_order(connection, shards)
+            works = await store.lanes_with_work(connection, shards)
+            now = self._clock.now()
+            due = [work for work in works if work.due_at <= now]
+            count = await store.count_due(connection, due, most=COUNTED) if due else 0
+        self._metrics.due(count, oldest_age=max((now - work.due_at for work in due), default=0.0))
+        self._look(due)
+        self._pause = max(SWEEP_EVERY, (self._clock.monotonic() - started) / SWEEP_SHARE)
+        return 0
+
+    def _look(self, works: Iterable[store.Work]) -> None:
+        late = self._clock.now() - SWEEP_SLACK
+        active = set(self._ownership.active)
+        overtaken = [
+            work
+            for work in works
+            if work.due_at < late and work.shard in active and not self._lanes.awaits(work.endpoint_id, work.due_at)
+        ]
+        for work in overtaken:
+            self._lanes.note(work.endpoint_id, work.due_at)
+        if overtaken:
+            logger.warning("deliveries.overtaken", endpoints=len(overtaken))
+            self._metrics.overtaken("deliveries", len(overtaken))
+            self._on_work()
+
+    async def _mend_order(self, connection: Connection, shards: Sequence[Shard]) -> None:
+        """Free ordering keys whose first delivery waits for nothing."""
+        async with connection.transaction():
+            await outbox_store.lock_ordering(connection, shards)
+            orphans = await store.orphaned_ordering_keys(connection, shards, limit=ORPHANS)
+            promoted = await store.promote(connection, orphans, now=self._clock.override()) if orphans else []
+        for endpoint_id, due_at in promoted:
+            self._lanes.note(endpoint_id, due_at)

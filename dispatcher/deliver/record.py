@@ -1,0 +1,288 @@
+"""Write down what came of attempts: one short transaction for a whole batch, guarded by the attempt number.
+
+With a result go the changes that it makes: history, the log of attempts, the endpoint's health, notices, and the next
+delivery of an ordering key. What cannot be written because the database is away is kept and written later.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Final
+
+import orjson
+import structlog
+
+from dispatcher.clock import Clock
+from dispatcher.deliver.send import Attempted, describe, outcome_name, verdict_name
+from dispatcher.deliver.subscribers import Subscribers
+from dispatcher.lanes import Lanes
+from dispatcher.metrics import Metrics
+from dispatcher.model import (
+    Answered,
+    DeathReason,
+    Delivery,
+    DeliveryId,
+    DeliveryState,
+    Done,
+    EndpointId,
+    GiveUp,
+    NoticeKind,
+    Retry,
+)
+from dispatcher.retry import HealthChange, disable_date
+from dispatcher.store import deliveries as store
+from dispatcher.store import endpoints as endpoint_store
+from dispatcher.store import notices as notice_store
+from dispatcher.store import outbox as outbox_store
+from dispatcher.store.pool import Connection, Pool, is_outage
+
+BATCH: Final = 500
+"""Results a transaction; more gain nothing (measured), and lengthen the time for which a crash would repeat them."""
+
+WORTH_KEEPING: Final = 5.0
+"""Seconds of a subscriber's `Retry-After` from which on it is written down, so that it outlives this worker."""
+
+ANSWER_START: Final = 1000
+"""Characters of an answer that go into a notice; the mail shows fewer."""
+
+logger = structlog.get_logger()
+
+
+class Record:
+    """The step that writes results down."""
+
+    name = "record"
+    pause = 1.0
+    """Seconds; results wake it, this is for what an outage left behind."""
+    linger = 0.005
+    """Seconds between the first result and the batch. A crash repeats the requests whose results wait here."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        lanes: Lanes,
+        subscribers: Subscribers,
+        clock: Clock,
+        metrics: Metrics,
+        store_answers: bool,
+        on_work: Callable[[], None],
+        on_disabled: Callable[[], None],
+    ) -> None:
+        self._pool = pool
+        self._lanes = lanes
+        self._subscribers = subscribers
+        self._clock = clock
+        self._metrics = metrics
+        self._store_answers = store_answers
+        self._on_work = on_work
+        self._on_disabled = on_disabled
+        self._waiting: dict[DeliveryId, Attempted] = {}
+
+    def add(self, attempted: Attempted) -> None:
+        """Queue a result."""
+        self._waiting[attempted.delivery.id] = attempted
+
+    @property
+    def waiting(self) -> list[DeliveryId]:
+        """Deliveries whose result is not written down yet."""
+        return list(self._waiting)
+
+    async def run_once(self) -> int:
+        """Write a batch down; returns its size. Raises what the database raises; nothing is lost by that."""
+        batch = list(islice(self._waiting.values(), BATCH))
+        if not batch:
+            return 0
+        try:
+            await self._write(batch, bare=False)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            logger.exception("results.refused", results=len(batch))
+            await self._write_singly(batch)
+        return len(batch)
+
+    async def _write_singly(self, batch: Sequence[Attempted]) -> None:
+        """Keep one result that the database refuses from holding up the others."""
+        for attempted in batch:
+            try:
+                await self._write([attempted], bare=True)
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                logger.exception("result.dropped", delivery=attempted.delivery.id)
+                self._forget(attempted.delivery, None)
+
+    async def _write(self, batch: Sequence[Attempted], *, bare: bool) -> None:
+        now = self._clock.override()
+        async with self._pool.acquire() as connection, connection.transaction():
+            ordered = [item.delivery for item in batch if item.delivery.ordered]
+            freed: list[tuple[EndpointId, str]] = []
+            if ordered:
+                await outbox_store.lock_ordering(connection, [delivery.shard for delivery in ordered])
+                freed = await store.ordering_keys_of(connection, [delivery.id for delivery in ordered])
+            results = [self._result(item, bare=bare) for item in batch]
+            changed = await store.record(connection, results, age_at=self._clock.now(), now=now)
+            promoted = await store.promote(connection, freed, now=now) if freed else []
+            await self._write_changes(connection, [item for item in batch if item.delivery.id in changed])
+        for item in batch:
+            self._forget(item.delivery, changed.get(item.delivery.id))
+        for endpoint_id, due_at in promoted:
+            self._lanes.note(endpoint_id, due_at)
+        self._count(batch, changed)
+        self._on_work()
+        if any(item.disabled for item in batch):
+            self._on_disabled()
+
+    def _forget(self, delivery: Delivery, next_due: float | None) -> None:
+        self._waiting.pop(delivery.id, None)
+        self._lanes.recorded(delivery.endpoint_id, delivery.id, next_due)
+
+    def _result(self, item: Attempted, *, bare: bool) -> store.Result:
+        """Turn an attempt into columns; `bare` leaves out all that the subscriber wrote."""
+        verdict = item.judgement.verdict
+        status, error = describe(item.outcome)
+        headers, body, body_cut = None, None, None
+        if isinstance(item.outcome, Answered) and self._store_answers and not bare:
+            headers = orjson.dumps(item.outcome.headers).decode()
+            body, body_cut = item.outcome.body or None, item.outcome.body_cut
+        return store.Result(
+            delivery_id=item.delivery.id,
+            shard=item.delivery.shard,
+            number=item.delivery.attempts + 1,
+            verdict=verdict_name(verdict),
+            delay=verdict.delay if isinstance(verdict, Retry) else None,
+            reason=verdict.reason if isinstance(verdict, GiveUp) else None,
+            started=item.started,
+            seconds=item.outcome.seconds,
+            outcome=outcome_name(item.outcome),
+            status=status,
+            error=None if error is None or bare else error.replace("\0", "�"),
+            address=item.outcome.address,
+            headers=headers,
+            body=body,
+            body_cut=body_cut,
+        )
+
+    async def _write_changes(self, connection: Connection, written: Sequence[Attempted]) -> None:
+        """Write what follows from results that are new: health, disabling, notices."""
+        health = {change.endpoint_id: change for item in written if (change := self._health(item)) is not None}
+        if health:  # the last change of each endpoint holds the earlier ones
+            await endpoint_store.write_health(connection, list(health.values()))
+        for item in written:
+            if item.disabled:
+                await endpoint_store.disable(connection, item.delivery.endpoint_id, _why_disabled(item))
+        dead = [item for item in written if _is_mourned(item)]
+        firsts = await store.first_attempts(connection, [item.delivery.id for item in dead]) if dead else {}
+        notices = [_death(item, first=firsts.get(item.delivery.id, item.started)) for item in dead]
+        notices += [notice for item in written if (notice := self._health_notice(item)) is not None]
+        if notices:
+            await notice_store.write(connection, notices, now=self._clock.override())
+            for notice in notices:
+                self._metrics.noticed(notice.kind, 1)
+
+    def _health(self, item: Attempted) -> endpoint_store.HealthWrite | None:
+        """What is to be written down of an endpoint's health, if this attempt changed it."""
+        pause = item.judgement.pause or 0.0
+        subscriber = self._subscribers.get(item.delivery.endpoint_id)
+        if subscriber is None or (item.change is None and pause < WORTH_KEEPING):
+            return None
+        lane = self._lanes.health(item.delivery.endpoint_id)
+        succeeded = isinstance(item.judgement.verdict, Done)
+        status, error = describe(item.outcome)
+        return endpoint_store.HealthWrite(
+            endpoint_id=item.delivery.endpoint_id,
+            health=replace(subscriber.health, cool_until=lane.cool_until, hung=lane.hung),
+            last_success_at=item.ended if succeeded else None,
+            last_failure_at=None if succeeded else item.ended,
+            last_error=None if succeeded else error or f"status {status}",
+        )
+
+    def _health_notice(self, item: Attempted) -> notice_store.NewNotice | None:
+        subscriber = self._subscribers.get(item.delivery.endpoint_id)
+        kind = NoticeKind.ENDPOINT_DISABLED if item.disabled else _NOTICES.get(item.change)
+        if kind is None or subscriber is None:
+            return None
+        deadline = None
+        if item.change is HealthChange.WARN:
+            deadline = disable_date(
+                subscriber.health, warn_after=subscriber.warn_after, disable_after=subscriber.disable_after
+            )
+        status, error = describe(item.outcome)
+        return notice_store.NewNotice(
+            kind=kind,
+            endpoint_id=item.delivery.endpoint_id,
+            delivery_id=item.delivery.id,
+            event_id=item.delivery.event.id,
+            event_type=item.delivery.event.event_type,
+            attempts=item.delivery.attempts + 1,
+            first_attempt_at=subscriber.health.failing_since,
+            last_attempt_at=item.started,
+            reason=_why_disabled(item) if item.disabled else None,
+            status=status,
+            error=error,
+            answer=_answer(item),
+            deadline=deadline,
+        )
+
+    def _count(self, batch: Sequence[Attempted], changed: dict[DeliveryId, float | None]) -> None:
+        self._metrics.recorded(len(batch))
+        for item in batch:
+            verdict = item.judgement.verdict
+            if item.delivery.id not in changed:
+                logger.warning("result.late", delivery=item.delivery.id, attempt=item.delivery.attempts + 1)
+            elif isinstance(verdict, GiveUp):
+                self._metrics.finished(DeliveryState.DEAD, verdict.reason)
+            elif not isinstance(verdict, Retry):
+                self._metrics.finished(DeliveryState.DELIVERED, None)
+
+
+_NOTICES: Final[Mapping[HealthChange | None, NoticeKind]] = {
+    HealthChange.WARN: NoticeKind.ENDPOINT_FAILING,
+    HealthChange.RECOVERED: NoticeKind.ENDPOINT_RECOVERED,
+}
+
+
+def _is_mourned(item: Attempted) -> bool:
+    """Whether a notice tells of this death: not of a person's own retry, nor where the disabled endpoint's does."""
+    verdict = item.judgement.verdict
+    return (
+        isinstance(verdict, GiveUp)
+        and verdict.reason is not DeathReason.GONE
+        and not item.delivery.manual
+        and not item.disabled
+    )
+
+
+def _death(item: Attempted, *, first: float) -> notice_store.NewNotice:
+    status, error = describe(item.outcome)
+    verdict = item.judgement.verdict
+    return notice_store.NewNotice(
+        kind=NoticeKind.DELIVERIES_DEAD,
+        endpoint_id=item.delivery.endpoint_id,
+        delivery_id=item.delivery.id,
+        event_id=item.delivery.event.id,
+        event_type=item.delivery.event.event_type,
+        attempts=item.delivery.attempts + 1,
+        first_attempt_at=first,
+        last_attempt_at=item.started,
+        reason=verdict.reason if isinstance(verdict, GiveUp) else None,
+        status=status,
+        error=error,
+        answer=_answer(item),
+    )
+
+
+def _answer(item: Attempted) -> str | None:
+    """Return the start of the answer's text."""
+    if not isinstance(item.outcome, Answered) or not item.outcome.body:
+        return None
+    return item.outcome.body[:ANSWER_START].decode("utf-8", "replace").replace("\0", "�")
+
+
+def _why_disabled(item: Attempted) -> str:
+    if item.change is HealthChange.DISABLE:
+        return "it kept failing"
+    if isinstance(item.outcome, Answered) and item.outcome.status == 410:  # noqa: PLR2004 - 410 Gone
+        return "it answered 410 Gone"
+    return "it answered with the header webhook-delivery: disable"

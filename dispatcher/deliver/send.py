@@ -1,0 +1,268 @@
+"""Send what the lanes say is to be sent now, judge the answer, and hand the result on to be recorded.
+
+The decision is `retry.judge`'s and `retry.health_change`'s; pacing is the lanes'; here they are only carried out. No
+database connection is held while a request is in flight.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Protocol, assert_never
+
+import structlog
+
+from dispatcher.clock import Clock
+from dispatcher.deliver.subscribers import Subscriber, Subscribers
+from dispatcher.egress import Request
+from dispatcher.lanes import Lanes
+from dispatcher.metrics import Metrics
+from dispatcher.model import (
+    Answered,
+    Blocked,
+    Delivery,
+    DeliveryId,
+    Done,
+    GiveUp,
+    Judgement,
+    Outcome,
+    Retry,
+    Shard,
+    Unreachable,
+    Verdict,
+)
+from dispatcher.ownership import Ownership
+from dispatcher.retry import HealthChange, health_change, judge
+
+LEASE_POLL: Final = 0.2
+"""Seconds between looks at the leases while they have run out: the database is away."""
+
+SHORTEST, LONG: Final = 0.002, 60.0
+"""Seconds to wait for a lane's instant to come: at least so long, for it may be waiting for a row to be read; at most so
+long when no lane knows of anything to come. Whatever brings work wakes the step."""
+
+logger = structlog.get_logger()
+
+
+class Sends(Protocol):
+    """What egress does."""
+
+    async def send(self, request: Request) -> Outcome:
+        """Make one attempt; whatever happens on the way is an outcome."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """An attempt that ended, with all that follows from it."""
+
+    delivery: Delivery
+    outcome: Outcome
+    judgement: Judgement
+    started: float
+    """Unix seconds."""
+    ended: float
+    change: HealthChange | None
+    disabled: bool
+    """This attempt disabled the endpoint."""
+
+
+class Send:
+    """Requests in flight."""
+
+    name = "send"
+
+    def __init__(
+        self,
+        *,
+        lanes: Lanes,
+        subscribers: Subscribers,
+        ownership: Ownership,
+        sender: Sends,
+        clock: Clock,
+        random: Random,
+        jitter: float,
+        metrics: Metrics,
+        on_result: Callable[[Attempted], None],
+        on_expired: Callable[[Delivery], None],
+    ) -> None:
+        self._lanes = lanes
+        self._subscribers = subscribers
+        self._ownership = ownership
+        self._sender = sender
+        self._clock = clock
+        self._random = random
+        self._jitter = jitter
+        self._metrics = metrics
+        self._on_result = on_result
+        self._on_expired = on_expired
+        self._tasks: dict[DeliveryId, asyncio.Task[None]] = {}
+        self._stopped = False
+
+    @property
+    def pause(self) -> float:
+        """Seconds until a lane may have something to send that it has not now."""
+        if self._stopped or not self._ownership.runs(self._clock.monotonic()):
+            return LEASE_POLL
+        now = self._clock.now()
+        wake = self._lanes.next_wake(now)
+        return LONG if wake is None else max(SHORTEST, wake - now)
+
+    @property
+    def in_flight(self) -> list[DeliveryId]:
+        """Deliveries whose request is under way."""
+        return list(self._tasks)
+
+    async def run_once(self) -> int:
+        """Start what may be sent now; returns how many requests were started."""
+        return self.start()
+
+    def start(self) -> int:
+        """Start what may be sent now."""
+        monotonic = self._clock.monotonic()
+        if self._stopped or not self._ownership.runs(monotonic):
+            return 0
+        now = self._clock.now()
+        started = 0
+        for delivery in self._lanes.start(now):
+            if not self._ownership.may_act(delivery.shard, monotonic):
+                self._lanes.release(delivery)
+            elif delivery.expires_at is not None and delivery.expires_at <= now:
+                self._lanes.skip(delivery, now)
+                self._on_expired(delivery)
+            else:
+                self._tasks[delivery.id] = asyncio.create_task(self._attempt(delivery))
+                started += 1
+        return started
+
+    async def _attempt(self, delivery: Delivery) -> None:
+        subscriber = self._subscribers.of(delivery)
+        started = self._clock.now()
+        try:
+            outcome = await self._send(delivery, subscriber, started)
+        except asyncio.CancelledError:
+            self._lanes.release(delivery)
+            raise
+        except Exception:
+            # A fault of ours: nothing is known of the attempt, so nothing is recorded; the lane tries it again later.
+            logger.exception("delivery.broke", delivery=delivery.id, endpoint=str(delivery.endpoint_id))
+            outcome = Blocked("a fault of the service; see its log for delivery.broke", 0.0, None)
+        finally:
+            self._tasks.pop(delivery.id, None)
+        self._finish(delivery, subscriber, outcome, started)
+        self.start()
+
+    async def _send(self, delivery: Delivery, subscriber: Subscriber, started: float) -> Outcome:
+        if delivery.attempts == 0:
+            since = max(delivery.event.inserted_at, delivery.due_at)
+            self._metrics.first_attempted(max(0.0, started - since))
+        if subscriber.fault is not None:
+            return Blocked(subscriber.fault, 0.0, None)
+        envelope = subscriber.envelope(delivery.event, started)
+        request = Request(subscriber.endpoint.url, envelope.headers, envelope.body, subscriber.timeout)
+        return await self._sender.send(request)
+
+    def _finish(self, delivery: Delivery, subscriber: Subscriber, outcome: Outcome, started: float) -> None:
+        now = self._clock.now()
+        judgement = judge(
+            outcome,
+            attempts=delivery.attempts,
+            schedule=() if delivery.manual else subscriber.schedule,
+            jitter=self._jitter,
+            random=self._random,
+            expires_in=None if delivery.expires_at is None else delivery.expires_at - now,
+            now=now,
+        )
+        self._lanes.finish(delivery, judgement, now)
+        change = health_change(
+            subscriber.health,
+            succeeded=isinstance(judgement.verdict, Done),
+            now=now,
+            warn_after=subscriber.warn_after,
+            disable_after=subscriber.disable_after,
+        )
+        disabled = judgement.disable or change is HealthChange.DISABLE
+        subscriber.apply(change, now)
+        if disabled:
+            subscriber.disable()
+            self._lanes.set_endpoint(subscriber.endpoint, now)
+        self._log(delivery, outcome, judgement)
+        self._on_result(Attempted(delivery, outcome, judgement, started, now, change, disabled))
+
+    def _log(self, delivery: Delivery, outcome: Outcome, judgement: Judgement) -> None:
+        """The one line per attempt that operators search."""
+        name, next_in = verdict_name(judgement.verdict), None
+        if isinstance(judgement.verdict, Retry):
+            next_in = round(judgement.verdict.delay, 3)
+        status, error = describe(outcome)
+        self._metrics.attempted(outcome, name, outcome.seconds)
+        logger.info(
+            "delivery.attempted",
+            event_id=str(delivery.event.id),
+            event_type=delivery.event.event_type,
+            tenant=delivery.event.tenant,
+            endpoint=str(delivery.endpoint_id),
+            delivery=delivery.id,
+            attempt=delivery.attempts + 1,
+            outcome=outcome_name(outcome),
+            status=status,
+            error=error,
+            milliseconds=round(outcome.seconds * 1000),
+            verdict=name,
+            next_attempt_in=next_in,
+        )
+
+    def drained(self, shard: Shard) -> bool:
+        """Whether nothing of a shard is in flight or waits to be recorded."""
+        return self._lanes.in_flight(shard) == 0
+
+    async def stop(self, *, grace: float) -> int:
+        """Start nothing more, wait up to `grace` seconds for what is in flight, then cancel; returns how many were cut."""
+        self._stopped = True
+        tasks = list(self._tasks.values())
+        if not tasks:
+            return 0
+        _, late = await asyncio.wait(tasks, timeout=grace)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        return len(late)
+
+
+def verdict_name(verdict: Verdict) -> str:
+    """Name a verdict as logs and tables do."""
+    match verdict:
+        case Done():
+            return "done"
+        case Retry():
+            return "retry"
+        case GiveUp():
+            return "give_up"
+        case _:
+            assert_never(verdict)
+
+
+def outcome_name(outcome: Outcome) -> str:
+    """Name an outcome as logs and tables do."""
+    match outcome:
+        case Answered():
+            return "answered"
+        case Unreachable():
+            return "unreachable"
+        case Blocked():
+            return "blocked"
+        case _:
+            assert_never(outcome)
+
+
+def describe(outcome: Outcome) -> tuple[int | None, str | None]:
+    """Return the status, and the error as `class: one line` for people."""
+    match outcome:
+        case Answered(status=status):
+            return status, None
+        case Unreachable(reason=reason, detail=detail):
+            return None, f"{reason}: {detail}"
+        case Blocked(detail=detail):
+            return None, f"blocked: {detail}"
+        case _:
+            assert_never(outcome)

@@ -1,0 +1,122 @@
+"""Keep history bounded: partitions made ahead and dropped behind, used-up keys and old notices deleted.
+
+Any worker may do it; a lock lets one at a time. Nothing that is still needed is dropped: a day of the outbox stays while a
+pending delivery or an unread event is of that day.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+import structlog
+
+from dispatcher.clock import Clock
+from dispatcher.store import notices as notice_store
+from dispatcher.store import outbox as outbox_store
+from dispatcher.store import partitions as store
+from dispatcher.store import shards as shard_store
+from dispatcher.store.pool import Connection, Pool, is_locked_out
+
+AHEAD: Final = 14
+"""Days of partitions made ahead: a service that stands still for two weeks finds its tables ready."""
+
+LOCK_MILLISECONDS: Final = 200
+"""How long a drop may wait for its lock. Producers' inserts queue behind it meanwhile; it tries again later."""
+
+ROWS: Final = 5000
+"""Rows deleted in one statement."""
+
+logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How many days each kind of history is kept."""
+
+    events: int
+    deliveries: int
+    attempts: int
+
+    def of(self, parent: str) -> int:
+        """Return the days for a table."""
+        match parent:
+            case "attempts":
+                return self.attempts
+            case "finished_deliveries":
+                return self.deliveries
+            case _:
+                return self.events
+
+
+class Prune:
+    """The step that keeps history bounded."""
+
+    name = "prune"
+    pause = 600.0
+    """Seconds: partitions are made two weeks ahead, so that many rounds may fail."""
+
+    def __init__(self, pool: Pool, *, retention: Retention, clock: Clock) -> None:
+        self._pool = pool
+        self._retention = retention
+        self._clock = clock
+
+    async def run_once(self) -> int:
+        """Make, drop and delete what is due; returns 0, because the next round is due in a while."""
+        async with self._pool.acquire() as connection:
+            for parent in store.PARENTS:
+                await self._create(connection, parent)
+            for parent in store.PARENTS:
+                await self._drop(connection, parent)
+            while await self._delete_keys(connection) == ROWS:
+                pass
+            while await self._delete_notices(connection):
+                pass
+            async with connection.transaction():
+                await shard_store.forget_dead_workers(connection)
+        return 0
+
+    async def _create(self, connection: Connection, parent: str) -> None:
+        async with connection.transaction():
+            await store.lock(connection)
+            made = await store.create(connection, parent, days=AHEAD, now=self._clock.override())
+        if made:
+            logger.info("partitions.created", table=parent, partitions=made)
+
+    async def _delete_keys(self, connection: Connection) -> int:
+        async with connection.transaction():
+            return await outbox_store.forget_idempotency_keys(connection, limit=ROWS)
+
+    async def _delete_notices(self, connection: Connection) -> int:
+        async with connection.transaction():
+            return await notice_store.forget(
+                connection,
+                older_than=timedelta(days=self._retention.deliveries).total_seconds(),
+                limit=ROWS,
+                now=self._clock.override(),
+            )
+
+    async def _drop(self, connection: Connection, parent: str) -> None:
+        horizon = await self._horizon(connection, parent)
+        for partition in await store.list_days(connection, parent):
+            if partition.day >= horizon:
+                return
+            try:
+                async with connection.transaction():
+                    await store.set_lock_timeout(connection, milliseconds=LOCK_MILLISECONDS)
+                    await store.drop(connection, partition)
+            except Exception as error:
+                if not is_locked_out(error):
+                    raise
+                logger.info("partition.busy", partition=partition.name)
+                return
+            logger.info("partition.dropped", partition=partition.name)
+
+    async def _horizon(self, connection: Connection, parent: str) -> date:
+        """Return the first day that is kept."""
+        today = await store.today(connection, now=self._clock.override())
+        horizon = today - timedelta(days=self._retention.of(parent))
+        if parent == "outbox":
+            needed = await store.oldest_event_needed(connection)
+            if needed is not None:
+                horizon = min(horizon, needed)
+        return horizon

@@ -1,0 +1,252 @@
+"""Run steps until told to stop: wait, wake, survive outages. Knows nothing of webhooks.
+
+A step has `run_once()`, which works and returns how much it did, and `pause`, how long to wait when it did nothing. The one
+loop here does the waiting, for all of them; nothing else in the service sleeps.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+import structlog
+
+OUTAGE_FIRST, OUTAGE_LONGEST: Final = 0.1, 2.0
+"""Seconds between tries while the database is away, doubling: quick for a restart, quiet for a long outage."""
+
+FAULT_PAUSE: Final = 1.0
+"""Seconds after a fault of ours, so that a step that always fails does not fill the log."""
+
+logger = structlog.get_logger()
+
+
+class Step(Protocol):
+    """A piece of work that is done again and again."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs."""
+        ...
+
+    @property
+    def pause(self) -> float:
+        """Seconds to wait after a run that did nothing, unless something wakes it."""
+        ...
+
+    async def run_once(self) -> int:
+        """Work once; returns how much was done, 0 to wait."""
+        ...
+
+
+class Availability:
+    """Whether the database is there, said once when it goes and once when it returns."""
+
+    def __init__(self, on_change: Callable[[bool], None]) -> None:
+        self._on_change = on_change
+        self.up = True
+
+    def away(self, error: BaseException) -> None:
+        """Take note of an outage."""
+        if self.up:
+            self.up = False
+            logger.warning("database.lost", error=str(error) or type(error).__name__)
+            self._on_change(False)  # noqa: FBT003 - the callback says what is true now
+
+    def back(self) -> None:
+        """Take note of a success."""
+        if not self.up:
+            self.up = True
+            logger.info("database.returned")
+            self._on_change(True)  # noqa: FBT003 - as above
+
+
+class Loop:
+    """Runs one step until it is stopped."""
+
+    def __init__(
+        self,
+        step: Step,
+        *,
+        is_outage: Callable[[BaseException], bool],
+        availability: Availability,
+        linger: float = 0.0,
+    ) -> None:
+        """`linger`: seconds between being woken and working, to let a batch gather."""
+        self.step = step
+        self._is_outage = is_outage
+        self._availability = availability
+        self._linger = linger
+        self._woken = asyncio.Event()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """Work now instead of after the pause."""
+        self._woken.set()
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._run(), name=self.step.name)
+
+    async def stop(self, *, within: float) -> None:
+        """Let the run that is under way end, for up to `within` seconds, and begin no other."""
+        self._stopping = True
+        self._woken.set()
+        if self._task is None:
+            return
+        _, late = await asyncio.wait([self._task], timeout=within)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        outage = OUTAGE_FIRST
+        while not self._stopping:
+            self._woken.clear()
+            try:
+                done = await self.step.run_once()
+            except Exception as error:
+                if self._is_outage(error):
+                    self._availability.away(error)
+                    await self._wait(outage, wakeable=False)
+                    outage = min(outage * 2, OUTAGE_LONGEST)
+                else:
+                    logger.exception("step.failed", step=self.step.name)
+                    await self._wait(FAULT_PAUSE, wakeable=False)
+                continue
+            outage = OUTAGE_FIRST
+            self._availability.back()
+            if not done:
+                await self._wait(self.step.pause, wakeable=True)
+            else:
+                await asyncio.sleep(0)
+
+    async def _wait(self, seconds: float, *, wakeable: bool) -> None:
+        if not wakeable:
+            # a wake-up must not turn an outage into a busy loop; only the end of the service cuts this short
+            waited = 0.0
+            while waited < seconds and not self._stopping:
+                await asyncio.sleep(min(0.1, seconds - waited))
+                waited += 0.1
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        if self._linger and self._woken.is_set() and not self._stopping:
+            await asyncio.sleep(self._linger)
+
+
+class Stop:
+    """Told by signals: the first asks to drain, the second to stop at once."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.forced = asyncio.Event()
+
+    def ask(self) -> None:
+        """Ask to drain; again: to stop at once."""
+        if self.asked.is_set():
+            logger.warning("service.forced")
+            self.forced.set()
+        else:
+            logger.info("service.draining")
+            self.asked.set()
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Listen to SIGTERM and SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.ask)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def unless_forced(self, work: Awaitable[None]) -> bool:
+        """Do `work`, but not beyond the second signal; returns whether it was finished."""
+        task = asyncio.ensure_future(work)
+        forced = asyncio.create_task(self.forced.wait())
+        await asyncio.wait([task, forced], return_when=asyncio.FIRST_COMPLETED)
+        forced.cancel()
+        if task.done():
+            task.result()
+            return True
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return False
+
+
+class Children:
+    """Worker processes: started, watched, started again when they die, and told to end."""
+
+    def __init__(self, start: Callable[[int], "Child"], count: int) -> None:
+        self._start = start
+        self._children: list[Child] = []
+        self._count = count
+        self._ending = False
+
+    def start(self) -> None:
+        """Start them all."""
+        self._children = [self._start(index) for index in range(self._count)]
+
+    @property
+    def alive(self) -> int:
+        """How many run."""
+        return sum(child.is_alive() for child in self._children)
+
+    async def watch(self) -> None:
+        """Start again whoever dies, until it is told to end; a second apart, so that a crash at start is no storm."""
+        while not self._ending:
+            await asyncio.sleep(1.0)
+            for index, child in enumerate(self._children):
+                if not child.is_alive() and not self._ending:
+                    logger.error("worker.died", worker=index, pid=child.pid, exit_code=child.exitcode)
+                    self._children[index] = self._start(index)
+
+    def signal(self) -> None:
+        """Tell all to drain; again: to stop at once."""
+        self._ending = True
+        for child in self._children:
+            if child.is_alive() and child.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGTERM)
+
+    async def gone(self) -> None:
+        """Wait until none runs."""
+        while self.alive:
+            await asyncio.sleep(0.05)
+
+    def kill(self) -> None:
+        """End whoever still runs."""
+        for child in self._children:
+            if child.is_alive() and child.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGKILL)
+
+
+class Child(Protocol):
+    """What is needed of `multiprocessing.Process`."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+        ...
+
+    @property
+    def exitcode(self) -> int | None:
+        """How it ended; None while it runs."""
+        ...
+
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        ...
+
+
+async def stop_all(loops: Sequence[Loop], *, within: float) -> None:
+    """Stop several loops at once."""
+    await asyncio.gather(*(loop.stop(within=within) for loop in loops))

@@ -1,0 +1,344 @@
+-- name: pull
+-- Due deliveries of some lanes past each lane's cursor: $1 shards, $2 endpoints, $3 due after (instant), $4 and past
+-- this id at that instant, $5 at most so many a lane, $6 now.
+select
+  due.id,
+  due.shard,
+  due.endpoint_id,
+  due.attempts,
+  due.manual,
+  due.ordering_key is not null as ordered,
+  extract(epoch from due.due_at)::float8 as due_at,
+  extract(epoch from due.created_at)::float8 as created_at,
+  extract(epoch from due.expires_at)::float8 as expires_at,
+  outbox.id as event_id,
+  outbox.tenant,
+  outbox.event_type,
+  outbox.payload,
+  extract(epoch from outbox.occurred_at)::float8 as occurred_at,
+  extract(epoch from outbox.inserted_at)::float8 as inserted_at
+from unnest($1::smallint[], $2::uuid[], $3::timestamptz[], $4::bigint[], $5::integer[])
+  as lane (shard, endpoint_id, after_due, after_id, count)
+cross join lateral (
+  select *
+  from dispatcher.deliveries
+  where deliveries.shard = lane.shard
+    and deliveries.endpoint_id = lane.endpoint_id
+    and (deliveries.due_at, deliveries.id) > (lane.after_due, lane.after_id)
+    and deliveries.due_at <= coalesce($6, now())
+  order by deliveries.due_at, deliveries.id
+  limit lane.count
+) as due
+join dispatcher.outbox on outbox.id = due.event_id and outbox.inserted_at = due.event_at;
+
+-- name: next_due
+-- When some lanes have their next work after an instant: $1 shards, $2 endpoints, $3 instants. Lanes without are left out.
+select
+  lane.endpoint_id,
+  extract(epoch from next.due_at)::float8 as due_at
+from unnest($1::smallint[], $2::uuid[], $3::timestamptz[]) as lane (shard, endpoint_id, after_due)
+cross join lateral (
+  select deliveries.due_at
+  from dispatcher.deliveries
+  where deliveries.shard = lane.shard
+    and deliveries.endpoint_id = lane.endpoint_id
+    and deliveries.due_at > lane.after_due
+    and deliveries.due_at < 'infinity'
+  order by deliveries.due_at
+  limit 1
+) as next;
+
+-- name: lanes_with_work
+-- Which endpoints of some shards have pending deliveries, and when the first is due: $1 shards. Jumps from endpoint to
+-- endpoint along the index, so that a million rows of one endpoint cost as much as one.
+with recursive lane as (
+  select wanted.shard, first.endpoint_id, first.due_at
+  from unnest($1::smallint[]) as wanted (shard)
+  cross join lateral (
+    select deliveries.endpoint_id, deliveries.due_at
+    from dispatcher.deliveries
+    where deliveries.shard = wanted.shard
+    order by deliveries.endpoint_id, deliveries.due_at
+    limit 1
+  ) as first
+  union all
+  select lane.shard, next.endpoint_id, next.due_at
+  from lane
+  cross join lateral (
+    select deliveries.endpoint_id, deliveries.due_at
+    from dispatcher.deliveries
+    where deliveries.shard = lane.shard
+      and deliveries.endpoint_id > lane.endpoint_id
+    order by deliveries.endpoint_id, deliveries.due_at
+    limit 1
+  ) as next
+)
+select lane.shard, lane.endpoint_id, extract(epoch from lane.due_at)::float8 as due_at
+from lane
+where lane.due_at < 'infinity';
+
+-- name: record
+-- Write down what came of attempts, whole or not at all. $1 ids, $2 shards, $3 attempt numbers, $4 verdicts (done, retry,
+-- give_up), $5 retry delays in seconds, $6 death reasons, $7 how long ago the attempt began in seconds, $8 milliseconds,
+-- $9 outcomes, $10 statuses, $11 errors, $12 addresses, $13 response headers, $14 response bodies, $15 cut, $16 now.
+-- The guard is the attempt number: a late or repeated result changes nothing and returns no row.
+with result as materialized (
+  select *
+  from unnest(
+    $1::bigint[], $2::smallint[], $3::smallint[], $4::text[], $5::float8[], $6::text[], $7::float8[], $8::integer[],
+    $9::text[], $10::smallint[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::boolean[]
+  ) as result (
+    id, shard, number, verdict, delay, reason, age, milliseconds,
+    outcome, status, error, address, response_headers, response_body, response_cut
+  )
+), removed as (
+  delete from dispatcher.deliveries
+  using result
+  where deliveries.id = result.id
+    and deliveries.shard = result.shard
+    and deliveries.attempts = result.number - 1
+    and result.verdict <> 'retry'
+  returning deliveries.endpoint_id, deliveries.event_id, deliveries.event_at, deliveries.created_at,
+    deliveries.manual, deliveries.ordering_key, result.*
+), moved as (
+  update dispatcher.deliveries
+  set
+    attempts = result.number,
+    due_at = coalesce($16, now()) + make_interval(secs => result.delay)
+  from result
+  where deliveries.id = result.id
+    and deliveries.shard = result.shard
+    and deliveries.attempts = result.number - 1
+    and result.verdict = 'retry'
+  returning deliveries.endpoint_id, deliveries.event_id, deliveries.due_at, result.*
+), history as (
+  insert into dispatcher.finished_deliveries
+    (id, endpoint_id, event_id, event_at, created_at, finished_at, shard, attempts, manual, state, reason, status, error)
+  select
+    removed.id, removed.endpoint_id, removed.event_id, removed.event_at, removed.created_at, coalesce($16, now()),
+    removed.shard, removed.number, removed.manual,
+    case removed.verdict when 'done' then 'delivered' else 'dead' end,
+    removed.reason, removed.status, removed.error
+  from removed
+), log as (
+  insert into dispatcher.attempts
+    (delivery_id, endpoint_id, event_id, started_at, milliseconds, number, shard, outcome, status, verdict, error,
+     address, next_attempt_at, response_headers, response_body, response_cut)
+  select
+    made.id, made.endpoint_id, made.event_id, coalesce($16, now()) - make_interval(secs => made.age),
+    made.milliseconds, made.number, made.shard, made.outcome, made.status, made.verdict, made.error,
+    made.address, made.due_at, made.response_headers, made.response_body, made.response_cut
+  from (
+    select
+      id, endpoint_id, event_id, age, milliseconds, number, shard, outcome, status, verdict, error,
+      address, null::timestamptz as due_at, response_headers, response_body, response_cut
+    from removed
+    union all
+    select
+      id, endpoint_id, event_id, age, milliseconds, number, shard, outcome, status, verdict, error,
+      address, due_at, response_headers, response_body, response_cut
+    from moved
+  ) as made
+)
+select id, null::float8 as due_at from removed
+union all
+select id, extract(epoch from due_at)::float8 from moved;
+
+-- name: promote
+-- Make the next of each ordering key due, now that the one before it is gone: $1 endpoints, $2 keys, $3 now. Under
+-- lock_ordering, in a statement of its own: it must see the deletion.
+update dispatcher.deliveries
+set due_at = greatest(coalesce($3, now()), deliveries.deliver_at)
+from unnest($1::uuid[], $2::text[]) as freed (endpoint_id, ordering_key)
+cross join lateral (
+  select waiting.id, waiting.shard
+  from dispatcher.deliveries as waiting
+  where waiting.endpoint_id = freed.endpoint_id
+    and waiting.ordering_key = freed.ordering_key
+  order by waiting.id
+  limit 1
+) as next
+where deliveries.id = next.id
+  and deliveries.shard = next.shard
+  and deliveries.due_at = 'infinity'
+returning
+  deliveries.endpoint_id,
+  extract(epoch from deliveries.due_at)::float8 as due_at;
+
+-- name: ordering_keys_of
+-- The ordering keys of some pending deliveries: $1 ids.
+select distinct deliveries.endpoint_id, deliveries.ordering_key, deliveries.shard
+from dispatcher.deliveries
+where deliveries.id = any ($1::bigint[])
+  and deliveries.ordering_key is not null;
+
+-- name: orphaned_ordering_keys
+-- Ordering keys of some shards whose first delivery waits though nothing is before it: $1 shards, $2 at most so many.
+-- Jumps from key to key along the index.
+with recursive lane as (
+  select distinct deliveries.endpoint_id
+  from dispatcher.deliveries
+  where deliveries.shard = any ($1::smallint[])
+    and deliveries.due_at = 'infinity'
+), head as (
+  select lane.endpoint_id, first.ordering_key, first.due_at
+  from lane
+  cross join lateral (
+    select deliveries.ordering_key, deliveries.due_at
+    from dispatcher.deliveries
+    where deliveries.endpoint_id = lane.endpoint_id
+      and deliveries.ordering_key is not null
+    order by deliveries.ordering_key, deliveries.id
+    limit 1
+  ) as first
+  union all
+  select head.endpoint_id, next.ordering_key, next.due_at
+  from head
+  cross join lateral (
+    select deliveries.ordering_key, deliveries.due_at
+    from dispatcher.deliveries
+    where deliveries.endpoint_id = head.endpoint_id
+      and deliveries.ordering_key > head.ordering_key
+    order by deliveries.ordering_key, deliveries.id
+    limit 1
+  ) as next
+)
+select head.endpoint_id, head.ordering_key
+from head
+where head.due_at = 'infinity'
+limit $2;
+
+-- name: kill_ended
+-- End pending deliveries of endpoints that get none any more: $1 shards, $2 endpoints, $3 whether each is archived (its
+-- deliveries are cancelled) or disabled (they die), $4 at most so many an endpoint, $5 not these (their requests are in
+-- flight), $6 now. Returns how many there were of each endpoint.
+with removed as (
+  delete from dispatcher.deliveries
+  using (
+    select doomed.id, doomed.shard, lane.archived
+    from unnest($1::smallint[], $2::uuid[], $3::boolean[]) as lane (shard, endpoint_id, archived)
+    cross join lateral (
+      select candidate.id, candidate.shard
+      from dispatcher.deliveries as candidate
+      where candidate.shard = lane.shard
+        and candidate.endpoint_id = lane.endpoint_id
+        and candidate.id <> all ($5::bigint[])
+      order by candidate.due_at, candidate.id
+      limit $4
+      for update skip locked
+    ) as doomed
+  ) as chosen
+  where deliveries.id = chosen.id
+    and deliveries.shard = chosen.shard
+  returning deliveries.*, chosen.archived
+), history as (
+  insert into dispatcher.finished_deliveries
+    (id, endpoint_id, event_id, event_at, created_at, finished_at, shard, attempts, manual, state, reason, status, error)
+  select
+    id, endpoint_id, event_id, event_at, created_at, coalesce($6, now()), shard, attempts, manual,
+    case when archived then 'cancelled' else 'dead' end,
+    case when archived then 'endpoint_archived' else 'endpoint_disabled' end,
+    null, null
+  from removed
+)
+select removed.endpoint_id, count(*) as count
+from removed
+group by removed.endpoint_id;
+
+-- name: kill_expired
+-- End pending deliveries of some shards whose event has expired: $1 shards, $2 at most so many, $3 not these, $4 now.
+with removed as (
+  delete from dispatcher.deliveries
+  where (deliveries.id, deliveries.shard) in (
+    select doomed.id, doomed.shard
+    from unnest($1::smallint[]) as wanted (shard)
+    cross join lateral (
+      select late.id, late.shard
+      from dispatcher.deliveries as late
+      where late.shard = wanted.shard
+        and late.expires_at <= coalesce($4, now())
+        and late.id <> all ($3::bigint[])
+      order by late.expires_at
+      limit $2
+      for update skip locked
+    ) as doomed
+    limit $2
+  )
+  returning deliveries.*
+), history as (
+  insert into dispatcher.finished_deliveries
+    (id, endpoint_id, event_id, event_at, created_at, finished_at, shard, attempts, manual, state, reason, status, error)
+  select
+    id, endpoint_id, event_id, event_at, created_at, coalesce($4, now()), shard, attempts, manual,
+    'dead', 'expired', null, null
+  from removed
+)
+select
+  removed.id, removed.endpoint_id, removed.event_id, removed.attempts, removed.manual, removed.ordering_key, removed.shard,
+  outbox.event_type
+from removed
+left join dispatcher.outbox on outbox.id = removed.event_id and outbox.inserted_at = removed.event_at;
+
+-- name: kill_overdue
+-- End deliveries of failing endpoints that have waited for longer than their schedule's span, counted from the later of
+-- their start and the endpoint's first failure: $1 shards, $2 endpoints, $3 spans in seconds, $4 at most so many an
+-- endpoint, $5 not these, $6 now. Looks at the oldest due only; the rest comes up later.
+with removed as (
+  delete from dispatcher.deliveries
+  where (deliveries.id, deliveries.shard) in (
+    select oldest.id, oldest.shard
+    from unnest($1::smallint[], $2::uuid[], $3::float8[]) as lane (shard, endpoint_id, span)
+    join dispatcher.endpoint_health on endpoint_health.endpoint_id = lane.endpoint_id
+    cross join lateral (
+      select candidate.id, candidate.shard, candidate.created_at, candidate.deliver_at
+      from dispatcher.deliveries as candidate
+      where candidate.shard = lane.shard
+        and candidate.endpoint_id = lane.endpoint_id
+        and candidate.due_at <= coalesce($6, now())
+      order by candidate.due_at, candidate.id
+      limit $4
+      for update skip locked
+    ) as oldest
+    where oldest.id <> all ($5::bigint[])
+      and greatest(oldest.created_at, oldest.deliver_at, endpoint_health.failing_since)
+        <= coalesce($6, now()) - make_interval(secs => lane.span)
+  )
+  returning deliveries.*
+), history as (
+  insert into dispatcher.finished_deliveries
+    (id, endpoint_id, event_id, event_at, created_at, finished_at, shard, attempts, manual, state, reason, status, error)
+  select
+    id, endpoint_id, event_id, event_at, created_at, coalesce($6, now()), shard, attempts, manual,
+    'dead', 'unavailable', null, null
+  from removed
+)
+select
+  removed.id, removed.endpoint_id, removed.event_id, removed.attempts, removed.manual, removed.ordering_key, removed.shard,
+  outbox.event_type
+from removed
+left join dispatcher.outbox on outbox.id = removed.event_id and outbox.inserted_at = removed.event_at;
+
+-- name: first_attempts
+-- When some deliveries were first tried, for their notices: $1 ids.
+select
+  attempts.delivery_id,
+  extract(epoch from min(attempts.started_at))::float8 as started_at
+from dispatcher.attempts
+where attempts.delivery_id = any ($1::bigint[])
+group by attempts.delivery_id;
+
+-- name: count_due
+-- How many deliveries are due in some lanes: $1 shards, $2 endpoints, $3 stop counting at so many a lane.
+select coalesce(sum(some.due), 0)::bigint
+from unnest($1::smallint[], $2::uuid[]) as lane (shard, endpoint_id)
+cross join lateral (
+  select count(*) as due
+  from (
+    select
+    from dispatcher.deliveries
+    where deliveries.shard = lane.shard
+      and deliveries.endpoint_id = lane.endpoint_id
+      and deliveries.due_at <= now()
+    limit $3
+  ) as counted
+) as some;

@@ -1,0 +1,177 @@
+-- name: read
+-- Unread events of some shards, past each shard's cursor: $1 shards, $2 cursors (positions), $3 at most so many a shard,
+-- $4 at most so many in all, the first shards first.
+select
+  unread.shard,
+  unread.position,
+  unread.ordering_key is not null as ordered,
+  outbox.id,
+  outbox.tenant,
+  outbox.event_type,
+  outbox.payload,
+  extract(epoch from outbox.occurred_at)::float8 as occurred_at,
+  extract(epoch from outbox.inserted_at)::float8 as inserted_at
+from unnest($1::smallint[], $2::bigint[]) as wanted (shard, cursor)
+cross join lateral (
+  select *
+  from dispatcher.outbox_unread
+  where outbox_unread.shard = wanted.shard
+    and outbox_unread.position > wanted.cursor
+  order by outbox_unread.position
+  limit $3
+) as unread
+join dispatcher.outbox on outbox.id = unread.event_id and outbox.inserted_at = unread.event_at
+limit $4;
+
+-- name: lock_ordering
+-- Keep fan-out and recording of ordered deliveries of these shards apart until the transaction ends: $1 shards, sorted.
+select pg_advisory_xact_lock(730204, shard) from unnest($1::integer[]) as shard;
+
+-- name: fan_out
+-- Turn unread events into pending deliveries: $1 shards, $2 positions, $3 now. An event that is no longer unread (a
+-- worker that lost its lease came late) makes none. Returns the deliveries that are due at once or later.
+with gone as (
+  delete from dispatcher.outbox_unread
+  using unnest($1::smallint[], $2::bigint[]) as read (shard, position)
+  where outbox_unread.shard = read.shard
+    and outbox_unread.position = read.position
+  returning outbox_unread.*
+), matched as (
+  insert into dispatcher.deliveries
+    (endpoint_id, event_id, event_at, created_at, due_at, expires_at, deliver_at, shard)
+  select
+    endpoints.id,
+    gone.event_id,
+    gone.event_at,
+    coalesce($3, now()),
+    greatest(coalesce($3, now()), gone.deliver_at),
+    gone.expires_at,
+    gone.deliver_at,
+    endpoints.shard
+  from gone
+  cross join lateral (
+    select distinct subscriptions.endpoint_id
+    from dispatcher.subscriptions
+    where subscriptions.tenant = gone.tenant
+      and subscriptions.pattern = any (dispatcher.patterns_of(gone.event_type))
+  ) as wanted
+  join dispatcher.endpoints on endpoints.id = wanted.endpoint_id
+  where endpoints.state <> 'disabled'
+    and endpoints.archived_at is null
+  order by gone.position
+  returning deliveries.id, deliveries.endpoint_id, deliveries.event_id, deliveries.due_at, deliveries.created_at,
+    deliveries.expires_at, deliveries.shard
+), unmatched as (
+  insert into dispatcher.unmatched_events (event_id, event_at, tenant, recorded_at)
+  select gone.event_id, gone.event_at, gone.tenant, coalesce($3, now())
+  from gone
+  where gone.event_id not in (select matched.event_id from matched)
+)
+select
+  matched.id,
+  matched.shard,
+  matched.endpoint_id,
+  matched.event_id,
+  extract(epoch from matched.due_at)::float8 as due_at,
+  extract(epoch from matched.created_at)::float8 as created_at,
+  extract(epoch from matched.expires_at)::float8 as expires_at
+from matched;
+
+-- name: fan_out_ordered
+-- The same for a batch that holds ordering keys, under lock_ordering: of an endpoint's deliveries with one key only the
+-- first is due, the others wait (due_at infinity) for their turn.
+with gone as (
+  delete from dispatcher.outbox_unread
+  using unnest($1::smallint[], $2::bigint[]) as read (shard, position)
+  where outbox_unread.shard = read.shard
+    and outbox_unread.position = read.position
+  returning outbox_unread.*
+), matched as (
+  insert into dispatcher.deliveries
+    (endpoint_id, event_id, event_at, created_at, due_at, expires_at, deliver_at, ordering_key, shard)
+  select
+    endpoints.id,
+    gone.event_id,
+    gone.event_at,
+    coalesce($3, now()),
+    case
+      when gone.ordering_key is not null and (
+        row_number() over (partition by endpoints.id, gone.ordering_key order by gone.position) > 1
+        or exists (
+          select from dispatcher.deliveries as earlier
+          where earlier.endpoint_id = endpoints.id
+            and earlier.ordering_key = gone.ordering_key
+        )
+      ) then 'infinity'
+      else greatest(coalesce($3, now()), gone.deliver_at)
+    end,
+    gone.expires_at,
+    gone.deliver_at,
+    gone.ordering_key,
+    endpoints.shard
+  from gone
+  cross join lateral (
+    select distinct subscriptions.endpoint_id
+    from dispatcher.subscriptions
+    where subscriptions.tenant = gone.tenant
+      and subscriptions.pattern = any (dispatcher.patterns_of(gone.event_type))
+  ) as wanted
+  join dispatcher.endpoints on endpoints.id = wanted.endpoint_id
+  where endpoints.state <> 'disabled'
+    and endpoints.archived_at is null
+  order by gone.position
+  returning deliveries.id, deliveries.endpoint_id, deliveries.event_id, deliveries.due_at, deliveries.created_at,
+    deliveries.expires_at, deliveries.ordering_key, deliveries.shard
+), unmatched as (
+  insert into dispatcher.unmatched_events (event_id, event_at, tenant, recorded_at)
+  select gone.event_id, gone.event_at, gone.tenant, coalesce($3, now())
+  from gone
+  where gone.event_id not in (select matched.event_id from matched)
+)
+select
+  matched.id,
+  matched.shard,
+  matched.endpoint_id,
+  matched.event_id,
+  extract(epoch from matched.due_at)::float8 as due_at,
+  extract(epoch from matched.created_at)::float8 as created_at,
+  extract(epoch from matched.expires_at)::float8 as expires_at,
+  matched.ordering_key is not null as ordered
+from matched
+where isfinite(matched.due_at);
+
+-- name: fill_wakeups
+-- Make the row that spaces out wake-ups; a crash empties the unlogged table.
+insert into dispatcher.wakeups default values on conflict do nothing;
+
+-- name: set_parameters
+-- What the triggers need to know: $1 idempotency window, seconds; $2 notify at most every so many seconds, null never.
+update dispatcher.parameters
+set
+  idempotency_window = make_interval(secs => $1),
+  notify_every = make_interval(secs => $2)
+where (idempotency_window, notify_every)
+  is distinct from (make_interval(secs => $1), make_interval(secs => $2));
+
+-- name: forget_idempotency_keys
+-- Drop keys that are past the window, at most $1 of them.
+delete from dispatcher.idempotency_keys
+where ctid = any (array(
+  select old.ctid
+  from dispatcher.idempotency_keys as old
+  where old.used_at <= now() - (select parameters.idempotency_window from dispatcher.parameters)
+  order by old.used_at
+  limit $1
+));
+
+-- name: oldest_unread
+-- How many seconds the oldest unread event of these shards has waited, null if none waits: $1 shards.
+select extract(epoch from clock_timestamp() - min(first.event_at))::float8
+from unnest($1::smallint[]) as wanted (shard)
+cross join lateral (
+  select outbox_unread.event_at
+  from dispatcher.outbox_unread
+  where outbox_unread.shard = wanted.shard
+  order by outbox_unread.position
+  limit 1
+) as first;
