@@ -1,6 +1,6 @@
 """What people get back, where it is more than a row."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -13,7 +13,7 @@ from dispatcher.store.keys import Key
 class NewKey:
     """An API key that was just created."""
 
-    key: str
+    key: str = field(repr=False)
     """Shown this once."""
     details: Key
 

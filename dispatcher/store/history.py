@@ -3,10 +3,23 @@
 Instants are aware datetimes in UTC here, because all of it ends in text.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import orjson
 
 from dispatcher.model import DeliveryId, DeliveryState, EndpointId, EventId, Shard
+from dispatcher.store import queries
+
+SQL = queries.load(__file__)
+
+DAWN = datetime.min.replace(tzinfo=UTC)
+DUSK = datetime.max.replace(tzinfo=UTC)
+"""Before and after every row: asyncpg writes and reads them as infinities."""
+LAST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +40,20 @@ class EventRow:
     shard: Shard
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRow:
     """A delivery, pending or finished."""
 
     id: DeliveryId
     tenant: str
+    shard: Shard
     endpoint_id: EndpointId
     url: str
     event_id: EventId
     event_type: str | None
     """Null when the event is past retention."""
     event_at: datetime
+    """When the event was inserted."""
     state: DeliveryState
     created_at: datetime
     attempts: int
@@ -49,6 +64,7 @@ class DeliveryRow:
     """Of a pending one; null when it waits for an earlier delivery with the same ordering key."""
     expires_at: datetime | None = None
     ordering_key: str | None = None
+    """Of a pending one."""
     finished_at: datetime | None = None
     reason: str | None = None
     """Of a dead one: a `DeathReason`."""
@@ -58,7 +74,7 @@ class DeliveryRow:
     """The last attempt's, of a finished one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRow:
     """One HTTP try of a delivery, as it was logged."""
 
@@ -78,3 +94,157 @@ class AttemptRow:
     response_headers: tuple[tuple[str, str], ...]
     response_body: bytes | None
     response_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """An endpoint whose deliveries are asked for."""
+
+    endpoint_id: EndpointId
+    shard: Shard
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Who is there to work on a shard."""
+
+    owned: bool
+    any_worker: bool
+    now: datetime
+
+
+async def event(connection: asyncpg.Connection, event_id: EventId) -> EventRow | None:
+    """Return an event, or None if there is none, or it is past retention."""
+    row = await connection.fetchrow(SQL.event, event_id)
+    return None if row is None else EventRow(**row)
+
+
+async def events(
+    connection: asyncpg.Connection,
+    *,
+    since: datetime,
+    tenant: str | None,
+    event_type: str | None,
+    limit: int,
+) -> list[EventRow]:
+    """Return events inserted since an instant, the latest first (by id, which a producer may have chosen).
+
+    `since` bounds the days that are read: with a tenant or a type, these have to be read whole.
+    """
+    if tenant is None and event_type is None:
+        rows = await connection.fetch(SQL.events, since, limit)
+    else:
+        rows = await connection.fetch(SQL.events_of, since, limit, tenant, event_type)
+    return [EventRow(**row) for row in rows]
+
+
+async def is_unread(connection: asyncpg.Connection, event: EventRow) -> bool:
+    """Tell whether fan-out has yet to read an event."""
+    return bool(await connection.fetchval(SQL.is_unread, event.shard, event.id))
+
+
+async def is_unmatched(connection: asyncpg.Connection, event: EventRow) -> bool:
+    """Tell whether no endpoint wanted an event when it was read."""
+    return bool(await connection.fetchval(SQL.is_unmatched, event.id, event.inserted_at))
+
+
+async def delivery(connection: asyncpg.Connection, delivery_id: DeliveryId) -> DeliveryRow | None:
+    """Return a delivery, pending or finished; None if there is none, or it is past retention."""
+    row = await connection.fetchrow(SQL.pending, delivery_id)
+    if row is None:
+        row = await connection.fetchrow(SQL.finished, delivery_id)
+    return None if row is None else _delivery(row)
+
+
+async def deliveries_of_event(connection: asyncpg.Connection, event_id: EventId) -> list[DeliveryRow]:
+    """Return all deliveries of an event, the newest first."""
+    rows = [
+        *await connection.fetch(SQL.pending_of_event, event_id),
+        *await connection.fetch(SQL.finished_of_event, event_id),
+    ]
+    return sorted((_delivery(row) for row in rows), key=lambda delivery: delivery.id, reverse=True)
+
+
+async def lanes(connection: asyncpg.Connection, *, endpoint_id: EndpointId | None, tenant: str | None) -> list[Lane]:
+    """Return the endpoints that a filter means, archived ones included."""
+    return [
+        Lane(EndpointId(row["id"]), Shard(row["shard"]))
+        for row in await connection.fetch(SQL.lanes, endpoint_id, tenant)
+    ]
+
+
+async def pending(
+    connection: asyncpg.Connection,
+    lanes: Sequence[Lane],
+    *,
+    after: tuple[datetime, DeliveryId] | None,
+    limit: int,
+) -> list[DeliveryRow]:
+    """Return pending deliveries, the soonest due first; those that wait for an earlier one come last."""
+    due_at, delivery_id = after or (DAWN, DeliveryId(0))
+    rows = await connection.fetch(
+        SQL.pending_of_endpoints,
+        [lane.endpoint_id for lane in lanes],
+        [lane.shard for lane in lanes],
+        due_at,
+        delivery_id,
+        limit,
+    )
+    return [_delivery(row) for row in rows]
+
+
+async def finished(
+    connection: asyncpg.Connection,
+    lanes: Sequence[Lane],
+    *,
+    state: DeliveryState | None,
+    after: tuple[datetime, DeliveryId] | None,
+    limit: int,
+) -> list[DeliveryRow]:
+    """Return finished deliveries, of one state or of all, the latest first."""
+    finished_at, delivery_id = after or (DUSK, DeliveryId(LAST_ID))
+    arguments: list[Any] = [[lane.endpoint_id for lane in lanes], finished_at, delivery_id, limit]
+    if state is None:
+        rows = await connection.fetch(SQL.finished_of_endpoints, *arguments)
+    elif state is DeliveryState.DELIVERED:
+        rows = await connection.fetch(SQL.delivered_of_endpoints, *arguments)
+    else:
+        rows = await connection.fetch(SQL.undelivered_of_endpoints, *arguments, state)
+    return [_delivery(row) for row in rows]
+
+
+async def attempts(connection: asyncpg.Connection, deliveries: Sequence[DeliveryId]) -> list[AttemptRow]:
+    """Return the attempts of some deliveries, in order."""
+    return [
+        AttemptRow(
+            delivery_id=DeliveryId(row["delivery_id"]),
+            number=row["number"],
+            started_at=row["started_at"],
+            milliseconds=row["milliseconds"],
+            outcome=row["outcome"],
+            status=row["status"],
+            verdict=row["verdict"],
+            error=row["error"],
+            address=row["address"],
+            next_attempt_at=row["next_attempt_at"],
+            response_headers=tuple((name, value) for name, value in orjson.loads(row["response_headers"] or "[]")),
+            response_body=row["response_body"],
+            response_cut=bool(row["response_cut"]),
+        )
+        for row in await connection.fetch(SQL.attempts, list(deliveries))
+    ]
+
+
+async def subscribers(connection: asyncpg.Connection, tenant: str, event_type: str) -> dict[EndpointId, bool]:
+    """Return the endpoints of a tenant, archived ones included, and whether each is subscribed to a type."""
+    rows = await connection.fetch(SQL.who_wants, tenant, event_type)
+    return {EndpointId(row["id"]): row["subscribed"] for row in rows}
+
+
+async def ownership(connection: asyncpg.Connection, shard: Shard, *, now: datetime | None) -> Ownership:
+    """Tell who is there to work on a shard."""
+    return Ownership(**await connection.fetchrow(SQL.is_owned, shard, now))
+
+
+def _delivery(row: asyncpg.Record) -> DeliveryRow:
+    return DeliveryRow(**dict(row) | {"state": DeliveryState(row["state"])})

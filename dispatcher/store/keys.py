@@ -4,6 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import asyncpg
+
+from dispatcher.store import queries
+
+SQL = queries.load(__file__)
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -19,3 +25,38 @@ class Key:
     created_at: datetime
     last_used_at: datetime | None
     revoked_at: datetime | None
+
+
+async def insert(
+    connection: asyncpg.Connection,
+    tenant: str,
+    *,
+    operator: bool,
+    prefix: str,
+    digest: bytes,
+    description: str | None,
+) -> Key:
+    """Store a new key of a tenant that exists."""
+    return Key(**await connection.fetchrow(SQL.insert_key, tenant, operator, prefix, digest, description))
+
+
+async def of_tenant(connection: asyncpg.Connection, tenant: str) -> list[Key]:
+    """Return a tenant's keys, revoked ones included, the oldest first."""
+    return [Key(**row) for row in await connection.fetch(SQL.of_tenant, tenant)]
+
+
+async def every(connection: asyncpg.Connection) -> list[Key]:
+    """Return all keys, revoked ones included, the oldest first."""
+    return [Key(**row) for row in await connection.fetch(SQL.every)]
+
+
+async def revoke(connection: asyncpg.Connection, key_id: UUID, *, now: datetime | None) -> Key | None:
+    """Revoke a key, if it is not revoked yet; None if there is none with that id."""
+    row = await connection.fetchrow(SQL.revoke, key_id, now)
+    return None if row is None else Key(**row)
+
+
+async def in_use(connection: asyncpg.Connection, digest: bytes) -> Key | None:
+    """Return the key with a digest (SHA-256), unless it is revoked."""
+    row = await connection.fetchrow(SQL.in_use, digest)
+    return None if row is None else Key(**row)

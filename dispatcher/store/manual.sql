@@ -1,0 +1,50 @@
+-- name: insert_event
+-- Send an event, as a producer does: $1 id or null, $2 tenant, $3 type, $4 payload, $5 occurred at or null, $6 deliver at,
+-- $7 expires at, $8 idempotency key, $9 ordering key. No row if the idempotency key was used.
+insert into dispatcher.outbox
+  (id, tenant, event_type, payload, occurred_at, deliver_at, expires_at, idempotency_key, ordering_key)
+values
+  (coalesce($1, dispatcher.uuid_v7()), $2, $3, $4::text::json, coalesce($5, now()), $6, $7, $8, $9)
+returning outbox.id, outbox.inserted_at, outbox.shard;
+
+-- name: take_unread
+-- Keep the event that this transaction has just inserted from fan-out: $1 shard, $2 event. It is the last one that this
+-- session numbered, so that the key finds it, however many there are.
+delete from dispatcher.outbox_unread
+where outbox_unread.shard = $1
+  and outbox_unread.position = (
+    select currval(pg_get_serial_sequence('dispatcher.outbox_unread', 'position'))
+  )
+  and outbox_unread.event_id = $2
+returning outbox_unread.event_id;
+
+-- name: insert_delivery
+-- Make a delivery by hand, due at once: $1 endpoint, $2 event, $3 its inserted_at, $4 now.
+insert into dispatcher.deliveries (endpoint_id, event_id, event_at, created_at, due_at, shard, manual)
+select endpoints.id, $2, $3, coalesce($4, now()), coalesce($4, now()), endpoints.shard, true
+from dispatcher.endpoints
+where endpoints.id = $1
+returning deliveries.id;
+
+-- name: make_due
+-- Let a pending delivery be due at once, unless it waits for an earlier one: $1 id, $2 shard, $3 now.
+update dispatcher.deliveries
+set due_at = least(deliveries.due_at, coalesce($3, now()))
+where deliveries.id = $1
+  and deliveries.shard = $2
+  and deliveries.due_at < 'infinity'
+returning deliveries.id;
+
+-- name: cancel
+-- Give up a pending delivery: $1 id, $2 shard, $3 now.
+with removed as (
+  delete from dispatcher.deliveries
+  where deliveries.id = $1
+    and deliveries.shard = $2
+  returning deliveries.*
+)
+insert into dispatcher.finished_deliveries
+  (id, endpoint_id, event_id, event_at, created_at, finished_at, shard, attempts, manual, state)
+select id, endpoint_id, event_id, event_at, created_at, coalesce($3, now()), shard, attempts, manual, 'cancelled'
+from removed
+returning id;
