@@ -131,9 +131,36 @@ order by count(*) desc, notices.event_type
 limit $2;
 
 -- name: newest_in
--- The newest notices of a mail: $1 mail, $2 at most so many.
-select *
+-- The newest notices of a mail: $1 mail, $2 at most so many. A delivery that died without a last attempt (it expired, or
+-- could not be tried for too long) is told of with what its attempts before came to.
+select
+  notices.id,
+  notices.endpoint_id,
+  notices.kind,
+  notices.delivery_id,
+  notices.event_id,
+  notices.event_type,
+  notices.attempts,
+  coalesce(notices.first_attempt_at, tried.first_at) as first_attempt_at,
+  coalesce(notices.last_attempt_at, tried.last_at) as last_attempt_at,
+  notices.reason,
+  coalesce(notices.status, tried.status) as status,
+  coalesce(notices.error, tried.error) as error,
+  notices.answer,
+  notices.deadline,
+  notices.deliveries,
+  notices.created_at,
+  notices.mail_id
 from dispatcher.notices
+left join lateral (
+  select
+    min(attempts.started_at) as first_at,
+    max(attempts.started_at) as last_at,
+    (array_agg(attempts.status order by attempts.started_at desc))[1] as status,
+    (array_agg(attempts.error order by attempts.started_at desc))[1] as error
+  from dispatcher.attempts
+  where attempts.delivery_id = notices.delivery_id
+) as tried on notices.attempts > 0 and notices.last_attempt_at is null
 where notices.mail_id = $1
 order by notices.id desc
 limit $2;
