@@ -3,6 +3,7 @@
 Works through PgBouncer in transaction mode when told so. Knows no tables.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -156,14 +157,14 @@ async def _patiently(attempt: Any, url: str, *, patience: float) -> Any:
     try:
         async for trial in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(is_outage),
-            wait=tenacity.wait_exponential_jitter(initial=0.1, max=2, jitter=0.1),
+            wait=tenacity.wait_exponential(multiplier=0.1, max=2) + tenacity.wait_random(0, 0.1),
             stop=tenacity.stop_after_delay(patience),
             reraise=True,
         ):
             with trial:
                 return await attempt()
     except (asyncpg.ClientConfigurationError, ValueError) as error:
-        raise _bad_url(error) from error
+        raise _bad_url() from error
     except asyncpg.PostgresError as error:
         raise DatabaseUnreachable(_refused(url, error)) from error
     except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
@@ -178,18 +179,19 @@ def _check_url(url: str) -> None:
         if parts.query:
             parse_qs(parts.query, strict_parsing=True)
     except ValueError as error:
-        raise _bad_url(error) from error
-    if parts.scheme not in {"postgresql", "postgres"}:
-        raise ConfigError(
-            "`[database] url` must look like postgresql://user:password@host:5432/database; this one does not begin "
-            "with postgresql://"
-        )
+        raise _bad_url() from error
+    # an unescaped / or # ends the password early: what is left of it would be taken for a host, and be shown as one
+    cut_short = "@" not in parts.netloc and ("@" in parts.path or "@" in parts.fragment)
+    if parts.scheme not in {"postgresql", "postgres"} or cut_short:
+        raise _bad_url()
 
 
-def _bad_url(error: Exception) -> ConfigError:
+def _bad_url() -> ConfigError:
+    """Say what a URL looks like; what is wrong with this one could quote a part of its password."""
     return ConfigError(
-        f"`[database] url` cannot be read: {error}. It must look like postgresql://user:password@host:5432/database, "
-        "with %-escapes for special characters in the password."
+        "`[database] url` (DISPATCHER_DATABASE__URL) cannot be read. It must look like "
+        "postgresql://user:password@host:5432/database, with special characters in the password written as %-escapes "
+        "(@ as %40, / as %2F, : as %3A, # as %23)."
     )
 
 
@@ -199,7 +201,12 @@ def _refused(url: str, error: Any) -> str:
 
 
 def _unreachable(url: str, error: BaseException) -> str:
-    cause = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+    if isinstance(error, TimeoutError):
+        cause = "no answer in time"
+    elif isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        cause = os.strerror(error.errno)
+    else:
+        cause = str(error) or type(error).__name__
     return (
         f"No connection to the database at {describe(url)}: {cause}. Check that the server runs and takes connections "
         "there, or correct `[database] url` (DISPATCHER_DATABASE__URL)."
