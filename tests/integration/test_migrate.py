@@ -176,3 +176,14 @@ async def test_the_real_migrations_apply_and_check_out(empty: Any) -> None:
 
     await migrate.check(empty)
     assert [migration.number for migration in done] == list(range(1, len(migrate.read()) + 1))
+
+
+async def test_a_server_that_is_too_old_is_refused() -> None:
+    """Before anything is tried on it."""
+
+    class Old:
+        def get_server_version(self) -> asyncpg.types.ServerVersion:
+            return asyncpg.types.ServerVersion(13, 4, 0, "final", 0)
+
+    with pytest.raises(DatabaseError, match=r"is PostgreSQL 13; dispatcher needs version 14 or newer"):
+        await migrate.apply(Old())
