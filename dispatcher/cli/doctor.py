@@ -69,10 +69,15 @@ async def _checks(call: Call) -> "AsyncIterator[Check]":
 async def _database_checks(settings: "Settings") -> "AsyncIterator[Check]":
     from dispatcher import doctor as rules
     from dispatcher.clock import Clock
+    from dispatcher.store.pool import describe
 
+    database = settings.database
+    where = (
+        f"embedded, in {database.data_directory}" if database.url is None else describe(database.url.get_secret_value())
+    )
     try:
         async with open_connection(settings) as connection:
-            yield rules.ok("database", "reachable")
+            yield rules.ok("database", f"reachable: {where}")
             async for check in rules.examine_database(connection, sealing=settings.sealing, clock=Clock()):
                 yield check
     except DispatcherError as error:

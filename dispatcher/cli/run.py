@@ -8,14 +8,14 @@ import inspect
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from dispatcher.errors import DispatcherError
+from dispatcher.errors import DatabaseUnreachable, DispatcherError
 
 if TYPE_CHECKING:  # importing these costs a third of a second, which `--help` shall not take
     from dispatcher.admin import Admin
@@ -55,9 +55,21 @@ class Call:
 
     async def _answer(self, question: "Callable[[Admin], Awaitable[T]]") -> T:
         from dispatcher.app import open_admin
+        from dispatcher.store.pool import is_outage
 
-        async with open_admin(self.settings()) as admin:
-            return await question(admin)
+        settings = self.settings()
+        try:
+            async with open_admin(settings) as admin:
+                return await question(admin)
+        except DispatcherError:
+            raise
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            raise DatabaseUnreachable(
+                f"The connection to the database was lost: {error}. What was asked for may be done or not: see that the "
+                "database runs, look, and try again."
+            ) from error
 
     def show(self, document: Mapping[str, Any]) -> None:
         """Answer with one thing."""
@@ -152,20 +164,18 @@ def complain(text: str) -> None:
 @asynccontextmanager
 async def open_connection(settings: "Settings") -> "AsyncIterator[Any]":
     """Connect to the configured database, or to the embedded one, whatever state its schema is in."""
-    from dispatcher.embedded import EmbeddedPostgres
-    from dispatcher.store import pool
+    from dispatcher.app import open_database
+    from dispatcher.store.pool import connect
 
-    async with AsyncExitStack() as stack:
-        if settings.database.url is None:
-            server = await stack.enter_async_context(EmbeddedPostgres(settings.database.data_directory))
-            url = server.url
-        else:
-            url = settings.database.url.get_secret_value()
-        connection = await pool.connect(
+    async with open_database(settings) as url:
+        # no patience: that it is away is what the person wants to know
+        connection = await connect(
             url, application_name="dispatcher doctor", pgbouncer=settings.database.pgbouncer, patience=0
         )
-        stack.push_async_callback(connection.close)
-        yield connection
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
