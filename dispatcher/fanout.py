@@ -31,7 +31,7 @@ HEAD_EVERY: Final = 1.0
 HEAD_SHARE: Final = 0.02
 """Of the time may go into readings from the head, however many dead rows lie there."""
 
-QUICK_POLL, SLOW_POLL: Final = 0.005, 0.1
+QUICK_POLL, SLOW_POLL = 0.005, 0.1
 """Seconds between polls of an idle outbox, doubling from the first to the second. An empty poll costs about 0.2 ms of
 Postgres, so the second is a fifth of a percent of a core; it is also what an event waits at most without LISTEN."""
 

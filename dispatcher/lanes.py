@@ -400,6 +400,13 @@ class Lanes:
 
     # eyes
 
+    def awaits(self, endpoint_id: EndpointId, due_at: float) -> bool:
+        """Tell whether work that is due at `due_at` can be overlooked no more: its lane knows of it, or soon will."""
+        lane = self._lanes.get(endpoint_id)
+        if lane is None:
+            return endpoint_id in self._unknown
+        return lane.known > 0 or lane.pull is not None or lane.unread_due <= due_at
+
     def in_flight(self, shard: Shard | None = None) -> int:
         """Count requests in flight; for a shard, with the results that are not recorded yet: 0 means drained."""
         return self._in_flight if shard is None else self._busy[shard]

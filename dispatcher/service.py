@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import structlog
 
-OUTAGE_FIRST, OUTAGE_LONGEST: Final = 0.1, 2.0
+OUTAGE_FIRST, OUTAGE_LONGEST = 0.1, 2.0
 """Seconds between tries while the database is away, doubling: quick for a restart, quiet for a long outage."""
 
 FAULT_PAUSE: Final = 1.0

@@ -5,7 +5,7 @@ now and then (which endpoints changed; a sweep for deliveries that nobody though
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
@@ -25,7 +25,7 @@ from dispatcher.store.pool import Connection, Pool
 PULL: Final = 500
 """Deliveries a reading, of all lanes together."""
 
-SHORTEST, LONG: Final = 0.002, 60.0
+SHORTEST, LONG = 0.002, 60.0
 """Seconds to wait for a lane's instant to come: at least so long, for it may be waiting for a request to end; at most so
 long when no lane knows of anything to come. Whatever brings work wakes the step."""
 
@@ -197,10 +197,9 @@ class Refresh:
         shards = self._ownership.active
         if not shards:
             return 0
+        if self._since is None:  # what is loaded is no older than this
+            self._since = datetime.fromtimestamp(self._clock.now(), UTC)
         async with self._pool.acquire() as connection:
-            if self._since is None:
-                self._since = await endpoint_store.latest_change(connection)
-                return 0
             changes = await endpoint_store.changed_since(connection, shards, self._since - OVERLAP)
             new = [id_ for id_, changed_at in changes if self._seen.get(id_) != changed_at]
             if new:

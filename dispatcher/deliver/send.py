@@ -37,7 +37,7 @@ from dispatcher.retry import HealthChange, health_change, judge
 LEASE_POLL: Final = 0.2
 """Seconds between looks at the leases while they have run out: the database is away."""
 
-SHORTEST, LONG: Final = 0.002, 60.0
+SHORTEST, LONG = 0.002, 60.0
 """Seconds to wait for a lane's instant to come: at least so long, for it may be waiting for a row to be read; at most so
 long when no lane knows of anything to come. Whatever brings work wakes the step."""
 

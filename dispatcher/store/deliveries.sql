@@ -329,7 +329,7 @@ group by attempts.delivery_id;
 
 -- name: count_due
 -- How many deliveries are due in some lanes: $1 shards, $2 endpoints, $3 stop counting at so many a lane.
-select coalesce(sum(some.due), 0)::bigint
+select coalesce(sum(lane_count.due), 0)::bigint
 from unnest($1::smallint[], $2::uuid[]) as lane (shard, endpoint_id)
 cross join lateral (
   select count(*) as due
@@ -341,4 +341,4 @@ cross join lateral (
       and deliveries.due_at <= now()
     limit $3
   ) as counted
-) as some;
+) as lane_count;

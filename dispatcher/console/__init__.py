@@ -1,0 +1,1 @@
+"""What operators see over HTTP, on the ops listener."""
