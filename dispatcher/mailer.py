@@ -255,11 +255,11 @@ def translated(error: Exception) -> MailRefused | MailUnavailable:
             return MailUnavailable(_reply(error), server=going or error.code in UNAUTHENTICATED)
         case aiosmtplib.SMTPResponseException():
             return MailUnavailable(_reply(error), server=True)
-        case ValueError() | MessageError():  # the library found the mail impossible to send; UnicodeError is one, too
-            return MailRefused(f"it cannot be sent as it is: {_short(str(error))}")
         case aiosmtplib.SMTPException() | OSError() | TimeoutError():
             said = str(error.message) if isinstance(error, aiosmtplib.SMTPException) else str(error)
             return MailUnavailable(_short(said or "no answer in time"), server=True)
+        case ValueError() | MessageError():  # the library found it impossible (but a bad certificate, above, is both)
+            return MailRefused(f"it cannot be sent as it is: {_short(str(error))}")
         case _:
             return MailUnavailable(_short(f"{type(error).__name__}: {error}"), server=True)
 

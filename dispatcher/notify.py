@@ -277,13 +277,14 @@ class Letter:
 def render(folded: store.Folded, *, digest_every: float, where_to_look: str | None) -> Letter:
     """Put into words what was folded; no payload, no secret, no query string, no userinfo comes in here."""
     group = folded.group
-    url = shown_url(group.url)
+    url = plain(shown_url(group.url), URL_LIMIT)
+    headline = _headline(folded, "an endpoint")
     values = {
         "folded": folded,
         "last": folded.newest[0],
-        "headline": _headline(folded, url),
+        "headline": headline[0].upper() + headline[1:],
         "intro": _intro(folded, url),
-        "url": plain(url, URL_LIMIT),
+        "url": url,
         "description": plain(group.description or "", URL_LIMIT),
         "tenant": plain(group.tenant, URL_LIMIT),
         "endpoint_id": group.endpoint_id,
@@ -304,21 +305,24 @@ def render(folded: store.Folded, *, digest_every: float, where_to_look: str | No
 
 def shown_url(url: str) -> str:
     """Return a URL without what may be secret in it: userinfo, query string and fragment."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # one bad row must not hold up everybody's mails
+        return "an unreadable URL"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _headline(folded: store.Folded, url: str) -> str:
+def _headline(folded: store.Folded, endpoint: str) -> str:
     match folded.group.kind:
         case NoticeKind.DELIVERIES_DEAD:
-            return f"{_deliveries(folded.count)} to {url} {_were(folded.count)} given up"
+            return f"{_deliveries(folded.count)} to {endpoint} {_were(folded.count)} given up"
         case NoticeKind.ENDPOINT_FAILING:
             deadline = folded.newest[0].deadline
-            return f"{url} is failing" + (f" and will be disabled on {_date(deadline)}" if deadline else "")
+            return f"{endpoint} is failing" + (f" and will be disabled on {_date(deadline)}" if deadline else "")
         case NoticeKind.ENDPOINT_DISABLED:
-            return f"{url} was disabled"
+            return f"{endpoint} was disabled"
         case NoticeKind.ENDPOINT_RECOVERED:
-            return f"{url} works again"
+            return f"{endpoint} works again"
         case _:
             assert_never(folded.group.kind)
 
