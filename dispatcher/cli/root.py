@@ -1,5 +1,7 @@
 """Put the commands together."""
 
+import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -51,4 +53,8 @@ def root(
 
 def main() -> None:
     """Run the command line; ends the process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # a terminal that is not UTF-8 shows `\u2192` for an arrow, and no command fails for it
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="dispatcher")
