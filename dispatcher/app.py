@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 ROLES: Final = ("deliver", "notify", "maintain")
 """What a process may do; see `worker.ROLES`."""
 
-METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""Where worker processes keep their counters for the one that serves them; prometheus-client reads it when imported."""
-
 logger = structlog.get_logger()
 
 
@@ -93,11 +90,12 @@ def serve(settings: Settings, *, workers: int, roles: Sequence[str]) -> int:
     unknown = [role for role in chosen if role not in ROLES]
     if unknown:
         raise ConfigError(f"There is no role named {', '.join(unknown)}. The roles are {', '.join(ROLES)}.")
-    logs.configure(settings.log)
+    logs.configure(format=settings.log.format, level=settings.log.level)
     if workers == 1:
         return run_loop(lambda: _serve(settings, chosen))
     with tempfile.TemporaryDirectory(prefix="dispatcher-metrics-") as directory:
-        os.environ[METRICS_DIRECTORY] = directory
+        # read by prometheus-client when it is imported, here and in the children
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         return run_loop(lambda: _supervise(settings, chosen, workers))
 
 
@@ -188,7 +186,7 @@ def _shown(addresses: Sequence[Any]) -> str:
 
 async def _supervise(settings: Settings, roles: Sequence[str], workers: int) -> int:
     """Several processes work; this one holds the embedded database, watches them and serves what they count."""
-    from dispatcher.metrics import Metrics
+    from dispatcher.metrics import Metrics, process_died
 
     async with AsyncExitStack() as stack:
         stop = Stop()
@@ -203,7 +201,7 @@ async def _supervise(settings: Settings, roles: Sequence[str], workers: int) -> 
             child.start()
             return child
 
-        children = Children(start, workers)
+        children = Children(start, workers, on_death=process_died)
 
         async def ready() -> Mapping[str, str | None]:
             missing = workers - children.alive
@@ -225,7 +223,7 @@ async def _supervise(settings: Settings, roles: Sequence[str], workers: int) -> 
 def work(settings: Settings, url: str, roles: Sequence[str]) -> None:
     """Be a worker process of `_supervise`."""
     os.setpgrp()  # Ctrl-C in a terminal goes to the whole group; the parent passes it on, once
-    logs.configure(settings.log)
+    logs.configure(format=settings.log.format, level=settings.log.level)
     raise SystemExit(run_loop(lambda: _work_as_child(settings, url, roles)))
 
 

@@ -405,7 +405,8 @@ class Lanes:
         lane = self._lanes.get(endpoint_id)
         if lane is None:
             return endpoint_id in self._unknown
-        return lane.known > 0 or lane.pull is not None or lane.unread_due <= due_at
+        in_memory = lane.held or lane.flying or lane.unrecorded
+        return bool(in_memory) or lane.pull is not None or lane.unread_due <= due_at
 
     def in_flight(self, shard: Shard | None = None) -> int:
         """Count requests in flight; for a shard, with the results that are not recorded yet: 0 means drained."""

@@ -184,8 +184,10 @@ class Stop:
 class Children:
     """Worker processes: started, watched, started again when they die, and told to end."""
 
-    def __init__(self, start: Callable[[int], "Child"], count: int) -> None:
+    def __init__(self, start: Callable[[int], "Child"], count: int, *, on_death: Callable[[int], None]) -> None:
+        """`on_death` is called with the process id of a child that died unasked."""
         self._start = start
+        self._on_death = on_death
         self._children: list[Child] = []
         self._count = count
         self._ending = False
@@ -206,6 +208,8 @@ class Children:
             for index, child in enumerate(self._children):
                 if not child.is_alive() and not self._ending:
                     logger.error("worker.died", worker=index, pid=child.pid, exit_code=child.exitcode)
+                    if child.pid is not None:
+                        self._on_death(child.pid)
                     self._children[index] = self._start(index)
 
     def signal(self) -> None:

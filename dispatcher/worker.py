@@ -17,14 +17,14 @@ from dispatcher.clock import Clock
 from dispatcher.deliver.feed import Pulling, Refresh, Sweep
 from dispatcher.deliver.reap import Reap
 from dispatcher.deliver.record import Record
-from dispatcher.deliver.send import Send, Sends
+from dispatcher.deliver.send import Attempted, Send, Sends
 from dispatcher.deliver.subscribers import Defaults, Subscribers
 from dispatcher.egress import Sender
 from dispatcher.fanout import Fanout
 from dispatcher.lanes import Lanes
 from dispatcher.mailer import SmtpMailer
 from dispatcher.metrics import Metrics
-from dispatcher.model import DeliveryId, Shard
+from dispatcher.model import Delivery, DeliveryId, Shard
 from dispatcher.notify import Notify
 from dispatcher.ownership import Ownership
 from dispatcher.prune import Prune, Retention
@@ -133,13 +133,20 @@ class Worker:
                 disable_after=settings.health.disable_after,
             )
         )
-        metrics.watch(in_flight=lanes.in_flight, held=lambda: lanes.held, lanes=lambda: len(subscribers))
 
         def on_work() -> None:
             send.start()
             self._wake("send", "pull")
 
         def on_disabled() -> None:
+            self._wake("reap")
+
+        def on_result(attempted: Attempted) -> None:
+            record.add(attempted)
+            self._wake("record")
+
+        def on_expired(delivery: Delivery) -> None:
+            reap.add_expired(delivery)
             self._wake("reap")
 
         record = Record(
@@ -176,8 +183,8 @@ class Worker:
             random=self._random,
             jitter=settings.retry.jitter,
             metrics=metrics,
-            on_result=lambda attempted: (record.add(attempted), self._wake("record")) and None,
-            on_expired=lambda delivery: (reap.add_expired(delivery), self._wake("reap")) and None,
+            on_result=on_result,
+            on_expired=on_expired,
         )
         pulling = Pulling(
             pool,

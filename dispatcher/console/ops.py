@@ -10,8 +10,8 @@ Render = Callable[[], bytes]
 Checks = Callable[[], Awaitable[Mapping[str, str | None]]]
 """What must hold, by name: null if it does, else what is wrong, for people."""
 
-RENDER = web.AppKey("render", Render)
-READY = web.AppKey("ready", Checks)
+RENDER: web.AppKey[Render] = web.AppKey("render")
+READY: web.AppKey[Checks] = web.AppKey("ready")
 
 
 def make_app(*, render: Render, ready: Checks) -> web.Application:

@@ -12,9 +12,10 @@ import structlog
 
 from dispatcher.clock import Clock
 from dispatcher.deliver.subscribers import Subscribers
-from dispatcher.lanes import Lanes, Pull
+from dispatcher.lane import Pull
+from dispatcher.lanes import Lanes
 from dispatcher.metrics import Metrics
-from dispatcher.model import EndpointId, Shard
+from dispatcher.model import Delivery, EndpointId, Shard
 from dispatcher.ownership import Ownership
 from dispatcher.sealing import Sealer
 from dispatcher.store import deliveries as store
@@ -141,7 +142,7 @@ class Pulling:
         ]
         override = self._clock.override()
         deliveries = await store.pull(connection, places, now=override)
-        found: dict[EndpointId, list[store.Delivery]] = {place.endpoint_id: [] for place in places}
+        found: dict[EndpointId, list[Delivery]] = {place.endpoint_id: [] for place in places}
         for delivery in deliveries:
             found[delivery.endpoint_id].append(delivery)
         short = [
@@ -260,6 +261,7 @@ class Sweep:
     async def run_once(self) -> int:
         """Sweep once; returns 0, because the next sweep is due in a while."""
         self._subscribers.drop(self._lanes.evict(self._clock.now(), idle=EVICT_IDLE))
+        self._metrics.load(in_flight=self._lanes.in_flight(), held=self._lanes.held, lanes=len(self._subscribers))
         shards = self._ownership.active
         if not shards:
             return 0

@@ -11,7 +11,16 @@ from dispatcher.clock import Clock
 from dispatcher.deliver.subscribers import Subscriber, Subscribers
 from dispatcher.lanes import Lanes
 from dispatcher.metrics import Metrics
-from dispatcher.model import DeathReason, Delivery, DeliveryId, DeliveryState, EndpointId, EndpointState, NoticeKind, Shard
+from dispatcher.model import (
+    DeathReason,
+    Delivery,
+    DeliveryId,
+    DeliveryState,
+    EndpointId,
+    EndpointState,
+    NoticeKind,
+    Shard,
+)
 from dispatcher.ownership import Ownership
 from dispatcher.retry import SHORTEST_SPAN, span
 from dispatcher.store import deliveries as store
