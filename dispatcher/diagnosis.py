@@ -9,7 +9,9 @@ from aiohttp.client_exceptions import (
     ClientConnectorError,
     ClientOSError,
     ClientPayloadError,
+    ClientResponseError,
     ConnectionTimeoutError,
+    InvalidURL,
     ServerConnectionError,
     ServerDisconnectedError,
     ServerFingerprintMismatch,
@@ -82,8 +84,8 @@ def _connecting(cause: BaseException) -> tuple[UnreachableReason, str]:
 
 def _tls_detail(cause: BaseException) -> str:
     match cause:
-        case ssl.SSLCertVerificationError():
-            return f"The server is not trusted: {_CERTIFICATE.get(cause.verify_code) or cause.verify_message}."
+        case ssl.SSLCertVerificationError(verify_code=int(code), verify_message=jargon):
+            return f"The server is not trusted: {_CERTIFICATE.get(code) or jargon}."
         case ssl.SSLError(reason=reason) if reason in _NOT_TLS:
             return "The server does not speak TLS on this port: are the URL's port and https right?"
         case ssl.SSLError(reason=str(reason)):
@@ -97,8 +99,10 @@ def _reason(error: BaseException) -> str:
     match error:
         case LineTooLong() | HttpProcessingError(__cause__=LineTooLong()):
             said = "a line of the answer's head is too long"
-        case HttpProcessingError():
+        case HttpProcessingError() | ClientResponseError():
             said = error.message
+        case InvalidURL():
+            said = "its URL cannot be used"
         case ClientPayloadError():
             said = "its body broke off"
         case ServerDisconnectedError(message=str()):

@@ -11,7 +11,7 @@ from functools import partial
 from ipaddress import ip_address
 from typing import cast
 
-from aiohttp import TCPConnector
+from aiohttp import StreamReader, TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import AddrInfoType
@@ -47,9 +47,29 @@ progress_here: ContextVar[Progress] = ContextVar("progress_here")
 
 
 class Protocol(ResponseHandler):
-    """aiohttp's response protocol, which also notes whether any byte of an answer came."""
+    """aiohttp's response protocol, with two things that it lacks."""
 
     heard = False
+    """Whether any byte of an answer came."""
+    _body: StreamReader | None = None
+
+    def reading(self, body: StreamReader | None) -> None:
+        """Take note of the body that is being read, so that it breaks when the connection does.
+
+        aiohttp leaves the reader of a body waiting if the rest of it turns out to be no proper HTTP.
+        """
+        self._body = body
+        if (broken := self.exception()) is not None:
+            self._break_body(broken)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Break, and the body with it."""
+        super().set_exception(exc, *cause)
+        self._break_body(exc, *cause)
+
+    def _break_body(self, exc: BaseException, *cause: BaseException) -> None:
+        if self._body is not None and not self._body.is_eof() and self._body.exception() is None:
+            self._body.set_exception(exc, *cause)
 
     def data_received(self, data: bytes) -> None:
         """Note it, and go on."""

@@ -299,7 +299,9 @@ class Sender:
             transport.write(wire)
             message, payload = await _answer(protocol)
             progress.doing = f"reading the answer's body (its head, with status {message.code}, had come)"
+            protocol.reading(payload)
             body, cut = await _body(payload, limit=self._answer_limit)
+            protocol.reading(None)
             # What is not written out yet was never wanted: the connection is of no more use.
             kept = not (cut or message.should_close or protocol.should_close or transport.get_write_buffer_size())
             return message, body, cut
