@@ -4,6 +4,7 @@ Use `transaction` where one connection is enough (rolled back, 0.3 ms), `databas
 processes meet (a clone). The server comes from the wheel, or with `--postgres=system` from the machine.
 """
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -23,6 +24,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="embedded|system|FOLDER",
         help="which PostgreSQL the tests run on: the wheel's, the machine's newest, or the programs in FOLDER",
     )
+
+
+def pytest_configure() -> None:
+    """Let SIGTERM, as from CI's time limit, end the tests as Ctrl-C does: the server is stopped, its folder removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

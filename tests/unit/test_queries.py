@@ -71,5 +71,12 @@ def test_every_query_of_the_store_explains_its_parameters(path: Path) -> None:
         name, explanation, statement = re.match(r"(.*)\n((?:--.*\n)+)((?:.*\n?)*)", block).groups()  # type: ignore[union-attr]
         if explanation.startswith("-- The same"):
             continue
-        unexplained = set(re.findall(r"\$\d+", statement)) - set(re.findall(r"\$\d+", explanation))
-        assert not unexplained, f"{path.name}: {name.strip()} does not say what {sorted(unexplained)} are"
+        unexplained = {int(number) for number in re.findall(r"\$(\d+)", statement)} - explained(explanation)
+        assert not unexplained, f"{path.name}: {name.strip()} does not say what its parameters {unexplained} are"
+
+
+def explained(comment: str) -> set[int]:
+    """The parameters that a comment names, `$1` by `$1` or as a range, `$2 to $5`."""
+    single = {int(number) for number in re.findall(r"\$(\d+)", comment)}
+    ranges = re.findall(r"\$(\d+)\s+(?:--\s+)?to\s+(?:--\s+)?\$(\d+)", comment)
+    return single.union(*(range(int(first), int(last)) for first, last in ranges))
