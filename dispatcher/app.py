@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from multiprocessing import get_context, parent_process
-from random import Random, SystemRandom
+from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -139,9 +139,8 @@ async def _work(settings: Settings, url: str, roles: Sequence[str], stop: Stop, 
     async with AsyncExitStack() as stack:
         pool = await open_worker_pool(settings, url)
         stack.push_async_callback(_terminate, pool)
-        worker = Worker(
-            settings, url, pool, roles=roles, metrics=metrics, clock=Clock(), random=Random(SystemRandom().random())
-        )
+        random = Random()  # noqa: S311 - jitter is no secret
+        worker = Worker(settings, url, pool, roles=roles, metrics=metrics, clock=Clock(), random=random)
         await worker.start()
         if ops:
             await stack.enter_async_context(listen_ops(settings, render=metrics.render, ready=worker.checks))

@@ -16,6 +16,7 @@ as root, so root runs it as another user. What is stored in it is none of this m
 import asyncio
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import pwd
@@ -25,6 +26,7 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -449,23 +451,26 @@ class EmbeddedPostgres:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         user = self._account
         identity: dict[str, Any] = {} if user is None else {"user": user.uid, "group": user.gid, "extra_groups": []}
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+        run = functools.partial(
+            subprocess.run,
+            [program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             cwd="/",
             env={**environment, "LC_ALL": "C"},
             start_new_session=True,  # Ctrl-C is for dispatcher, which then stops the server in order
+            text=True,
+            errors="replace",
             **identity,
         )
+        running = asyncio.create_task(asyncio.to_thread(run))  # a thread, as uvloop's subprocesses know no other user
         try:
-            printed, _ = await process.communicate()
+            done = await asyncio.shield(running)
         except asyncio.CancelledError:
-            await process.wait()  # a server half started could not be found, and stopped
+            await asyncio.wait([running])  # a server half started could not be found, and stopped
             raise
-        return process.returncode or 0, printed.decode(errors="replace").strip()
+        return done.returncode, done.stdout.strip()
 
 
 @asynccontextmanager

@@ -136,8 +136,10 @@ class Fanout:
         self._on_work()
 
     async def _tell_others(self, connection: Connection, deliveries: Sequence[Delivery]) -> None:
-        """Let the owners of other shards know of deliveries made for them: their tenant was registered under another
-        root after the event was written."""
+        """Let the owners of other shards know of deliveries made for them.
+
+        There are some when a tenant was registered below another one after the event was written.
+        """
         foreign: set[EndpointId] = {
             delivery.endpoint_id for delivery in deliveries if delivery.shard not in self._ownership.epochs
         }

@@ -53,14 +53,14 @@ class Availability:
         if self.up:
             self.up = False
             logger.warning("database.lost", error=str(error) or type(error).__name__)
-            self._on_change(False)  # noqa: FBT003 - the callback says what is true now
+            self._on_change(False)
 
     def back(self) -> None:
         """Take note of a success."""
         if not self.up:
             self.up = True
             logger.info("database.returned")
-            self._on_change(True)  # noqa: FBT003 - as above
+            self._on_change(True)
 
 
 class Loop:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from dispatcher.errors import InvalidInput
-from dispatcher.model import Delivery, Endpoint, EndpointId, EndpointState, Event, Health, Shard
+from dispatcher.model import Delivery, Endpoint, EndpointId, EndpointState, Event, Shard
 from dispatcher.payload import body as body_of
 from dispatcher.payload import check_format
 from dispatcher.retry import HealthChange
@@ -113,9 +113,8 @@ class Subscribers:
         """
         known = self._known.get(endpoint.id)
         subscriber = Subscriber(endpoint, self._defaults)
-        if known is not None:
-            if known.endpoint.state is endpoint.state:
-                subscriber.health = known.health
+        if known is not None and known.endpoint.state is endpoint.state:
+            subscriber.health = known.health
         self._known[endpoint.id] = subscriber
         return subscriber
 
