@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import uvloop
 
 from dispatcher import binaries, postmaster
 from dispatcher.embedded import EmbeddedPostgres
@@ -65,6 +66,17 @@ async def test_a_server_comes_up_in_an_empty_directory_and_goes(server: Embedded
     assert not postmaster.serves(pid, server.cluster)
     assert postmaster.remnants(server.cluster) == []
     assert not sockets.exists()
+
+
+def test_a_server_starts_under_uvloop_too(server: EmbeddedPostgres) -> None:
+    """Whose subprocesses cannot change the user, as root's must."""
+
+    async def version() -> object:
+        async with server:
+            return await ask(server.url, "show server_version")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(version())
 
 
 async def test_data_and_url_outlast_a_restart(server: EmbeddedPostgres) -> None:
