@@ -294,29 +294,65 @@ def test_refused_connections_are_told(run: Runner) -> None:
 
 @both_loops
 def test_a_receiver_that_reads_nothing_is_given_up(run: Runner) -> None:
-    """A large body that nobody takes ends at the deadline, and its connection is torn down with what was not written."""
+    """A large body that nobody takes ends at the deadline; what was not written by then never is."""
 
     async def scenario() -> None:
-        gone = asyncio.Event()
+        released = asyncio.Event()
+        taken: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-        async def never_read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await asyncio.wait_for(asyncio.shield(released.wait()), AMPLE)
+        async def read_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await released.wait()
+            size = 0
+            with contextlib.suppress(ConnectionError):
+                while data := await reader.read(1 << 20):
+                    size += len(data)
+            writer.close()
+            taken.set_result(size)
+
+        body = bytes(1 << 25)
+        async with await asyncio.start_server(read_late, "127.0.0.1", 0) as server, sending() as sender:
+            port = server.sockets[0].getsockname()[1]
+
+            outcome = unreachable(await post(sender, f"http://127.0.0.1:{port}/", timeout=SOON, body=body))
+
+            assert outcome.reason is UnreachableReason.TIMEOUT
+            released.set()
+            assert await asyncio.wait_for(taken, AMPLE) < len(body)
+
+    run(scenario())
+
+
+@both_loops
+def test_a_connection_with_an_unread_request_is_not_kept(run: Runner) -> None:
+    """A receiver may answer before it has read the request; the next one then does not queue behind what it left."""
+
+    async def scenario() -> None:
+        connections = 0
+        done = asyncio.Event()
+        closed: asyncio.Queue[None] = asyncio.Queue()
+
+        async def refuse_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal connections
+            connections += 1
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(head(413, {"Content-Length": "0"}))
+            await done.wait()
             with contextlib.suppress(ConnectionError):
                 while await reader.read(1 << 20):
                     pass
             writer.close()
-            gone.set()
+            closed.put_nowait(None)
 
-        released = asyncio.Event()
-        server = await asyncio.start_server(never_read, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        async with sending() as sender:
-            outcome = unreachable(await post(sender, f"http://127.0.0.1:{port}/", timeout=SOON, body=b"x" * (1 << 24)))
+        async with await asyncio.start_server(refuse_early, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            async with sending() as sender:
+                first = answered(await post(sender, url, body=bytes(1 << 25)))
+                second = answered(await post(sender, url))
 
-            assert outcome.reason is UnreachableReason.TIMEOUT
-            released.set()
-            await asyncio.wait_for(gone.wait(), AMPLE)
-        server.close()
+                assert (first.status, second.status, connections) == (413, 413, 2)
+            done.set()
+            for _ in range(connections):
+                await asyncio.wait_for(closed.get(), AMPLE)
 
     run(scenario())
 
@@ -338,9 +374,8 @@ def test_cancelling_a_send_closes_its_connection(run: Runner, scheme: str) -> No
             writer.close()
             gone.set()
 
-        server = await asyncio.start_server(listen, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        async with sending() as sender:
+        async with await asyncio.start_server(listen, "127.0.0.1", 0) as server, sending() as sender:
+            port = server.sockets[0].getsockname()[1]
             task = asyncio.create_task(post(sender, f"{scheme}://127.0.0.1:{port}/"))
             await asyncio.wait_for(begun.wait(), AMPLE)
 
@@ -349,7 +384,6 @@ def test_cancelling_a_send_closes_its_connection(run: Runner, scheme: str) -> No
             with pytest.raises(asyncio.CancelledError):
                 await task
             await asyncio.wait_for(gone.wait(), AMPLE)
-        server.close()
 
     run(scenario())
 
@@ -977,14 +1011,13 @@ def test_servers_without_tls_are_told(run: Runner, greeting: bytes, reason: Unre
             writer.write(greeting)
             writer.close()
 
-        server = await asyncio.start_server(greet, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        async with secure() as sender:
+        async with await asyncio.start_server(greet, "127.0.0.1", 0) as server, secure() as sender:
+            port = server.sockets[0].getsockname()[1]
+
             outcome = unreachable(await post(sender, f"https://receiver.example:{port}/"))
 
             assert outcome.reason is reason
             assert "TLS" in outcome.detail or reason is UnreachableReason.RESET
-        server.close()
 
     run(scenario())
 
