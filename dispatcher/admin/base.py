@@ -1,11 +1,24 @@
-"""What every part of `Admin` works with."""
+"""What every part of `Admin` works with: the pool, the rules, and how things are looked up by a name or an id."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from difflib import get_close_matches
 from typing import Any
 
 from dispatcher.addresses import AddressPolicy
+from dispatcher.clock import Clock
+from dispatcher.errors import NotFound
+from dispatcher.model import EndpointId
 from dispatcher.retry import DEFAULT_SCHEDULE
 from dispatcher.sealing import Sealer
+from dispatcher.store import endpoints as endpoint_store
+from dispatcher.store import tenants as tenant_store
+from dispatcher.store.endpoints import EndpointRow
+from dispatcher.store.tenants import Tenant
+
+NAMES_COMPARED = 10_000
+"""Tenants that a mistyped name is compared with; more would make a mistake dear."""
 
 
 class Base:
@@ -13,15 +26,57 @@ class Base:
 
     def __init__(
         self,
-        pool: Any,  # asyncpg's pool, which only `store` may name
+        pool: Any,  # asyncpg's, which only `store` may name
         *,
         sealer: Sealer,
         policy: AddressPolicy,
         https_only: bool = True,
         default_schedule: Sequence[float] = DEFAULT_SCHEDULE,
+        clock: Clock | None = None,
     ) -> None:
         self._pool = pool
         self._sealer = sealer
         self._policy = policy
         self._https_only = https_only
         self._default_schedule = tuple(default_schedule)
+        self._clock = clock or Clock()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Any]:
+        async with self._pool.acquire() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[Any]:
+        """Open a transaction in which every statement sees the same."""
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
+
+    def _now(self) -> datetime | None:
+        return self._clock.override()
+
+    async def _tenant(self, connection: Any, name: str) -> Tenant:
+        tenant = await tenant_store.one(connection, name)
+        if tenant is not None:
+            return tenant
+        near = get_close_matches(name, await tenant_store.names(connection, limit=NAMES_COMPARED), n=3)
+        meant = f" Did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
+        raise NotFound(
+            f"There is no tenant `{shortened(name)}`.{meant} `dispatcher tenant create NAME` registers one, "
+            "`dispatcher tenant list` shows all."
+        )
+
+    async def _endpoint(self, connection: Any, webhook_id: EndpointId, tenant: str | None) -> EndpointRow:
+        """Look a webhook up; another tenant's is as if it did not exist."""
+        endpoint = await endpoint_store.one(connection, webhook_id)
+        if endpoint is None or tenant not in (None, endpoint.tenant):
+            raise NotFound(f"There is no webhook {webhook_id}. `dispatcher webhook list` shows all.")
+        return endpoint
+
+
+def shortened(text: str) -> str:
+    """Make a text that came from outside fit for a message: one short line."""
+    return "".join(character if character.isprintable() else "?" for character in text[:100])

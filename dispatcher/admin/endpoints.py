@@ -1,9 +1,27 @@
 """Endpoints, which tenants know as webhooks: their settings, states and secrets."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from dispatcher.admin import checks
 from dispatcher.admin.base import Base
 from dispatcher.admin.inputs import WebhookChanges, WebhookDraft
-from dispatcher.model import EndpointId
+from dispatcher.errors import InvalidInput
+from dispatcher.model import EndpointId, EndpointState
+from dispatcher.signature import new_secret
+from dispatcher.store import deliveries as delivery_store
+from dispatcher.store import endpoints as store
 from dispatcher.store.endpoints import EndpointRow, SecretRow
+
+CANCEL_BATCH = 1000
+"""Deliveries cancelled in one transaction when a webhook is archived: tens of milliseconds, whatever the backlog."""
+
+MOST_OLD_SECRETS = 10
+"""That sign beside the current one: every one of them makes the signature header longer."""
+
+BY_PERSON = "Disabled by a person."
 
 
 class EndpointsAdmin(Base):
@@ -11,48 +29,142 @@ class EndpointsAdmin(Base):
 
     async def create_webhook(self, tenant: str, draft: WebhookDraft) -> EndpointRow:
         """Create a webhook; the answer alone holds its `secret`."""
-        raise NotImplementedError
+        settings = checks.settings_of(draft, https_only=self._https_only, policy=self._policy)
+        secret = new_secret() if draft.secret is None else checks.own_secret(draft.secret)
+        async with self._transaction() as connection:
+            await self._tenant(connection, tenant)
+            endpoint_id = await store.insert(connection, tenant, settings, now=self._now())
+            assert endpoint_id is not None  # tenants are never deleted
+            await store.replace_secret(connection, endpoint_id, self._sealer.seal(secret), overlap=0, now=self._now())
+            endpoint = await self._endpoint(connection, endpoint_id, tenant)
+        # in the order in which they were given: it is an answer to that request
+        return replace(endpoint, secret=secret, subscriptions=settings.subscriptions)
 
     async def list_webhooks(self, tenant: str | None = None, *, include_archived: bool = False) -> list[EndpointRow]:
         """Return a tenant's webhooks, or all, the oldest first."""
-        raise NotImplementedError
+        async with self._reading() as connection:
+            if tenant is None:
+                return await store.every(connection, include_archived=include_archived)
+            await self._tenant(connection, tenant)
+            return await store.of_tenant(connection, tenant, include_archived=include_archived)
 
     async def webhook(self, webhook_id: EndpointId, *, tenant: str | None = None) -> EndpointRow:
         """Return a webhook, archived or not."""
-        raise NotImplementedError
+        async with self._reading() as connection:
+            return await self._endpoint(connection, webhook_id, tenant)
 
     async def update_webhook(
         self, webhook_id: EndpointId, changes: WebhookChanges, *, tenant: str | None = None
     ) -> EndpointRow:
         """Change some fields."""
-        raise NotImplementedError
+        async with self._changing(webhook_id, tenant) as (connection, endpoint):
+            settings = checks.changed(endpoint, changes, https_only=self._https_only, policy=self._policy)
+            await store.update(connection, webhook_id, settings, now=self._now())
+            return await self._endpoint(connection, webhook_id, tenant)
 
     async def archive_webhook(self, webhook_id: EndpointId, *, tenant: str | None = None) -> EndpointRow:
         """Take a webhook out of use for good; its pending deliveries are cancelled."""
-        raise NotImplementedError
+        async with self._transaction() as connection:
+            await store.lock(connection, webhook_id)
+            endpoint = await self._endpoint(connection, webhook_id, tenant)
+            if endpoint.archived_at is None:
+                await store.archive(connection, webhook_id, now=self._now())
+                endpoint = await self._endpoint(connection, webhook_id, tenant)
+        # in batches, each its own transaction; what is in flight or comes yet is left to the endpoint's worker
+        while await self._cancel_some(endpoint) == CANCEL_BATCH:
+            pass
+        return endpoint
+
+    async def _cancel_some(self, endpoint: EndpointRow) -> int:
+        async with self._transaction() as connection:
+            return await delivery_store.kill_endpoint(
+                connection,
+                endpoint.id,
+                endpoint.shard,
+                cancelled=True,
+                limit=CANCEL_BATCH,
+                busy=[],
+                now=self._now(),
+            )
 
     async def pause_webhook(self, webhook_id: EndpointId, *, tenant: str | None = None) -> EndpointRow:
-        """Hold deliveries back: events still match and wait."""
-        raise NotImplementedError
+        """Hold deliveries back: events still match and wait. Pausing a paused one changes nothing."""
+        return await self._set_state(webhook_id, tenant, EndpointState.PAUSED, unless=EndpointState.DISABLED)
 
     async def resume_webhook(self, webhook_id: EndpointId, *, tenant: str | None = None) -> EndpointRow:
-        """End a pause: what waits is sent."""
-        raise NotImplementedError
+        """End a pause: what waits is sent. Resuming an active one changes nothing."""
+        return await self._set_state(webhook_id, tenant, EndpointState.ACTIVE, unless=EndpointState.DISABLED)
 
     async def enable_webhook(self, webhook_id: EndpointId, *, tenant: str | None = None) -> EndpointRow:
-        """Use a disabled webhook again, with its health forgotten."""
-        raise NotImplementedError
+        """Use a disabled webhook again, with its health forgotten. Enabling an active one changes nothing."""
+        return await self._set_state(webhook_id, tenant, EndpointState.ACTIVE, unless=EndpointState.PAUSED)
 
     async def disable_webhook(self, webhook_id: EndpointId, *, tenant: str | None = None) -> EndpointRow:
-        """Stop a webhook: nothing matches it; what is pending dies (replayable)."""
-        raise NotImplementedError
+        """Stop a webhook: nothing matches it; what is pending dies (replayable). To disable it again changes nothing."""
+        return await self._set_state(webhook_id, tenant, EndpointState.DISABLED)
+
+    async def _set_state(
+        self,
+        webhook_id: EndpointId,
+        tenant: str | None,
+        state: EndpointState,
+        *,
+        unless: EndpointState | None = None,
+    ) -> EndpointRow:
+        async with self._changing(webhook_id, tenant) as (connection, endpoint):
+            if endpoint.state is unless:
+                mend = "resume" if unless is EndpointState.PAUSED else "enable"
+                raise InvalidInput(
+                    f"The webhook {webhook_id} is {endpoint.state}. Use `dispatcher webhook {mend} {webhook_id}` first.",
+                    field="state",
+                )
+            if endpoint.state is state:
+                return endpoint
+            if endpoint.state is EndpointState.DISABLED:
+                await store.forget_health(connection, webhook_id)
+            reason = BY_PERSON if state is EndpointState.DISABLED else None
+            await store.set_state(connection, webhook_id, state, reason=reason, now=self._now())
+            return await self._endpoint(connection, webhook_id, tenant)
 
     async def rotate_secret(
-        self, webhook_id: EndpointId, *, secret: str | None = None, overlap: float = 86400.0, tenant: str | None = None
+        self,
+        webhook_id: EndpointId,
+        *,
+        secret: str | None = None,
+        overlap: float = 86400.0,
+        tenant: str | None = None,
     ) -> str:
         """Give a webhook a new secret, which is returned; old ones sign beside it for `overlap` seconds (0 to 7 days)."""
-        raise NotImplementedError
+        checks.overlap(overlap)
+        new = new_secret() if secret is None else checks.own_secret(secret)
+        async with self._changing(webhook_id, tenant) as (connection, _):
+            in_use = await store.secrets(connection, webhook_id, self._sealer, now=self._now())
+            if any(old.value == new for old in in_use):
+                raise InvalidInput("The secret is in use already. Bring another, or leave it out.", field="secret")
+            if overlap and len(in_use) > MOST_OLD_SECRETS:
+                raise InvalidInput(
+                    f"The webhook has {MOST_OLD_SECRETS} old secrets that are still in use. Wait until one has ended, or "
+                    "rotate with an overlap of 0, which ends all of them.",
+                    field="overlap",
+                )
+            await store.replace_secret(connection, webhook_id, self._sealer.seal(new), overlap=overlap, now=self._now())
+            await store.touch(connection, [webhook_id])
+        return new
 
     async def webhook_secrets(self, webhook_id: EndpointId, *, tenant: str | None = None) -> list[SecretRow]:
         """Return the secrets in use, the current one first."""
-        raise NotImplementedError
+        async with self._reading() as connection:
+            await self._endpoint(connection, webhook_id, tenant)
+            return await store.secrets(connection, webhook_id, self._sealer, now=self._now())
+
+    @asynccontextmanager
+    async def _changing(self, webhook_id: EndpointId, tenant: str | None) -> AsyncIterator[tuple[Any, EndpointRow]]:
+        """Open a transaction in which nobody else changes the webhook; an archived one is refused."""
+        async with self._transaction() as connection:
+            await store.lock(connection, webhook_id)
+            endpoint = await self._endpoint(connection, webhook_id, tenant)
+            if endpoint.archived_at is not None:
+                raise InvalidInput(
+                    f"The webhook {webhook_id} is archived and stays so. Create a new one in its place.", field="id"
+                )
+            yield connection, endpoint

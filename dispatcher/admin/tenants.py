@@ -1,11 +1,24 @@
 """Tenants and their keys."""
 
+import hashlib
+import secrets as entropy
 from uuid import UUID
 
-from dispatcher.admin.base import Base
+from dispatcher.admin import checks
+from dispatcher.admin.base import Base, shortened
 from dispatcher.admin.results import NewKey
+from dispatcher.errors import InvalidInput, NotFound
+from dispatcher.store import keys as key_store
+from dispatcher.store import tenants as tenant_store
 from dispatcher.store.keys import Key
 from dispatcher.store.tenants import Tenant
+
+KEY_PREFIX = "dsp_"
+"""Lets people, and programs that search for leaked keys, tell ours from others."""
+KEY_BYTES = 32
+"""As long as SHA-256's output; so random a key needs no slow hash."""
+SHOWN = len(KEY_PREFIX) + 8
+"""Characters of a key that stay visible: enough to tell keys apart, and 24 bytes short of using it."""
 
 
 class TenantsAdmin(Base):
@@ -13,24 +26,65 @@ class TenantsAdmin(Base):
 
     async def create_tenant(self, name: str, *, parent: str | None = None) -> Tenant:
         """Register a tenant; its parent, if any, is for ever."""
-        raise NotImplementedError
+        checks.name(name, field="name", what="A tenant's name")
+        async with self._transaction() as connection:
+            if parent is not None:
+                await self._tenant(connection, parent)
+            tenant = await tenant_store.insert(connection, name, parent=parent)
+        if tenant is None:
+            raise InvalidInput(
+                f"The tenant `{name}` exists already. Choose another name, or use it as it is.", field="name"
+            )
+        return tenant
 
     async def list_tenants(self) -> list[Tenant]:
         """Return all tenants by name."""
-        raise NotImplementedError
+        async with self._pool.acquire() as connection:
+            return await tenant_store.every(connection)
 
     async def tenant(self, name: str) -> Tenant:
         """Return a tenant; `NotFound` names near misses and says how to register one."""
-        raise NotImplementedError
+        async with self._pool.acquire() as connection:
+            return await self._tenant(connection, name)
 
     async def create_key(self, tenant: str, *, operator: bool = False, description: str | None = None) -> NewKey:
         """Create a key for a tenant, or one that may act for every tenant (`operator`)."""
-        raise NotImplementedError
+        description = checks.description(description)
+        key = KEY_PREFIX + entropy.token_urlsafe(KEY_BYTES)
+        async with self._transaction() as connection:
+            await self._tenant(connection, tenant)
+            details = await key_store.insert(
+                connection,
+                tenant,
+                operator=operator,
+                prefix=key[:SHOWN],
+                digest=digest_of(key),
+                description=description,
+            )
+        return NewKey(key, details)
 
     async def list_keys(self, tenant: str | None = None) -> list[Key]:
         """Return a tenant's keys, or all, revoked ones included, the oldest first."""
-        raise NotImplementedError
+        async with self._pool.acquire() as connection:
+            if tenant is None:
+                return await key_store.every(connection)
+            await self._tenant(connection, tenant)
+            return await key_store.of_tenant(connection, tenant)
 
     async def revoke_key(self, key_id: UUID) -> Key:
         """Revoke a key for good; to revoke it again changes nothing."""
-        raise NotImplementedError
+        async with self._transaction() as connection:
+            key = await key_store.revoke(connection, key_id, now=self._now())
+        if key is None:
+            raise NotFound(f"There is no key {shortened(str(key_id))}. `dispatcher key list` shows all.")
+        return key
+
+    async def authenticate(self, key: str) -> Key | None:
+        """Return what a key that somebody shows may do; None for an unknown or a revoked one."""
+        async with self._pool.acquire() as connection:
+            return await key_store.in_use(connection, digest_of(key))
+
+
+def digest_of(key: str) -> bytes:
+    """Return what is stored of a key."""
+    return hashlib.sha256(key.encode(errors="surrogatepass")).digest()
