@@ -42,6 +42,9 @@ TYPES_LISTED: Final = 15
 SEND_BATCH: Final = 20
 """Mails claimed at once."""
 
+MEASURE_EVERY: Final = 15.0
+"""Seconds between two measurements of what waits: as often as metrics are usually collected."""
+
 CLAIM_SECONDS: Final = 300.0
 """For which claimed mails are left to their process; after that it has died. Sending stops at half of it, and one mail
 takes at most a quarter more, so no other process ever sends the same mail meanwhile."""
@@ -81,6 +84,9 @@ class Metrics(Protocol):
     def mails(self, result: str) -> None:
         """A mail was `sent`, `postponed` or `refused`, for one recipient."""
 
+    def oldest_unsent_mail(self, age: float) -> None:
+        """The oldest mail that is not done with was made so many seconds ago; 0 if there is none."""
+
 
 class Notify:
     """The step from notices to mails, and from mails to the mail server.
@@ -118,15 +124,25 @@ class Notify:
         """Of the mail server, one after the other."""
         self._resume_at = float("-inf")
         """By the monotonic clock; the mail server is left alone until then."""
+        self._measure_at = float("-inf")
 
     async def run_once(self) -> int:
         """Fold what is to be folded and send what is due, a batch of each; return how many mails were made or tried."""
+        await self._measure()
         if self._mailer is None:
             if not self._said_unconfigured:
                 logger.warning("mail.unconfigured", setting="[smtp] host", effect="notices wait, no mail is sent")
                 self._said_unconfigured = True
             return 0
         return await self._fold() + await self._send(self._mailer)
+
+    async def _measure(self) -> None:
+        if self._metrics is None or self._clock.monotonic() < self._measure_at:
+            return
+        self._measure_at = self._clock.monotonic() + MEASURE_EVERY
+        async with self._pool.acquire() as connection:
+            figures = await store.figures(connection, now=self._clock.override())
+        self._metrics.oldest_unsent_mail(figures.oldest_unsent_age)
 
     async def _fold(self) -> int:
         now = self._clock.override()
