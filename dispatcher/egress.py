@@ -7,8 +7,10 @@ content negotiation, tracing). What is wanted stands here in full: the address p
 
 import asyncio
 import re
+import resource
 import ssl
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -88,18 +90,18 @@ class _Target:
     """What is known of a URL before the first request to it."""
 
     origin: str
-    host: str
-    port: int
+    """Scheme, host and port: what connections are shared by."""
     head: bytes
     """The request's head as far as it is the same every time."""
     opening: ClientRequest
     """What aiohttp's connector wants to see to open a connection; never sent."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Line:
     """An open connection and what is remembered of it."""
 
+    origin: str
     connection: Connection
     protocol: Protocol
     address: str | None
@@ -113,31 +115,39 @@ class _Line:
 
 
 class _Pool:
-    """Connections that wait for their next request, the last used first: so the surplus grows old and goes."""
+    """Connections that wait for their next request.
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._idle: dict[str, list[_Line]] = {}
+    The one used last is used first, so that the surplus grows old and goes. Above `limit` the oldest goes at once.
+    """
+
+    def __init__(self, *, limit: int, monotonic: Callable[[], float]) -> None:
+        self._limit = limit
         self._monotonic = monotonic
+        self._by_origin: dict[str, list[_Line]] = {}
+        self._by_age: OrderedDict[_Line, None] = OrderedDict()
         self._sweeping: asyncio.TimerHandle | None = None
 
     def take(self, origin: str) -> _Line | None:
         """Return a connection that looks alive and has nothing unread on it, if there is one."""
-        lines = self._idle.get(origin)
-        while lines:
-            line = lines.pop()
+        while lines := self._by_origin.get(origin):
+            line = lines[-1]
+            self._remove(line, at=-1)
             # `should_close` is true also if bytes came that nobody asked for: they would pass for the next answer.
             if line.protocol.is_connected() and not line.protocol.should_close and not self._old(line):
                 return line
             line.drop()
         return None
 
-    def keep(self, origin: str, line: _Line) -> None:
+    def keep(self, line: _Line) -> None:
         """Hold a connection whose exchange is complete for the next request."""
         line.idle_since = self._monotonic()
         if self._old(line):
             line.drop()
             return
-        self._idle.setdefault(origin, []).append(line)
+        self._by_origin.setdefault(line.origin, []).append(line)
+        self._by_age[line] = None
+        if len(self._by_age) > self._limit:
+            self._drop_oldest()
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
 
@@ -146,26 +156,30 @@ class _Pool:
         if self._sweeping is not None:
             self._sweeping.cancel()
             self._sweeping = None
-        for lines in self._idle.values():
-            for line in lines:
-                line.drop()
-        self._idle.clear()
+        while self._by_age:
+            self._drop_oldest()
 
     def _old(self, line: _Line) -> bool:
         now = self._monotonic()
         return now - line.idle_since > IDLE_SECONDS or now - line.opened_at > LINE_SECONDS
 
+    def _remove(self, line: _Line, *, at: int) -> None:
+        del self._by_age[line]
+        lines = self._by_origin[line.origin]
+        del lines[at]
+        if not lines:
+            del self._by_origin[line.origin]
+
+    def _drop_oldest(self) -> None:
+        line = next(iter(self._by_age))
+        self._remove(line, at=0)  # What is the oldest of all is the oldest of its origin.
+        line.drop()
+
     def _sweep(self) -> None:
         self._sweeping = None
-        kept: dict[str, list[_Line]] = {}
-        for origin, lines in self._idle.items():
-            for line in lines:
-                if line.protocol.is_connected() and not self._old(line):
-                    kept.setdefault(origin, []).append(line)
-                else:
-                    line.drop()
-        self._idle = kept
-        if kept:
+        while self._by_age and self._old(next(iter(self._by_age))):
+            self._drop_oldest()
+        if self._by_age:
             self._sweeping = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
 
 
@@ -173,7 +187,8 @@ class Sender:
     """Send requests to subscribers.
 
     Holds connections open, so make one and keep it; needs a running event loop. `resolver` is asked for names only
-    (never for addresses) and is not closed with the sender. `monotonic` measures durations.
+    (never for addresses) and is not closed with the sender. `idle_limit` is how many unused connections are held at
+    most, by default as many as `spare_descriptors` says. `monotonic` measures durations.
     """
 
     def __init__(
@@ -186,6 +201,7 @@ class Sender:
         user_agent: str,
         ssl_context: ssl.SSLContext | None = None,
         resolver: AbstractResolver | None = None,
+        idle_limit: int | None = None,
         monotonic: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._policy = policy
@@ -194,14 +210,14 @@ class Sender:
         self._user_agent = _line("User-Agent", user_agent)
         self._monotonic = monotonic
         self._loop = asyncio.get_running_loop()
-        self._own_resolver = SystemResolver() if resolver is None else None
-        guarded = resolver or self._own_resolver
-        assert guarded is not None
-        self._connector = Connector(policy, resolver=guarded, ssl_context=ssl_context or _tls())
+        self._own_resolver: AbstractResolver | None = None
+        if resolver is None:
+            resolver = self._own_resolver = SystemResolver()
+        self._connector = Connector(policy, resolver=resolver, ssl_context=ssl_context or _tls())
         # One limit for look-up, TCP and TLS together; the threshold keeps aiohttp from rounding it up to whole seconds.
         self._connecting = ClientTimeout(connect=connect_timeout, ceil_threshold=float("inf"))
         self._connect_timeout = connect_timeout
-        self._pool = _Pool(monotonic)
+        self._pool = _Pool(limit=idle_limit or spare_descriptors(), monotonic=monotonic)
         self._target = lru_cache(maxsize=TARGETS_CACHED)(self._prepare)
 
     async def send(self, request: Request) -> Outcome:
@@ -250,8 +266,6 @@ class Sender:
         )
         return _Target(
             origin=f"{parsed.scheme}://{parsed.raw_host}:{parsed.port}",
-            host=parsed.raw_host or "",
-            port=parsed.port or 0,
             head=head.encode("ascii"),
             opening=ClientRequest("POST", parsed, loop=self._loop),
         )
@@ -262,14 +276,14 @@ class Sender:
         line = self._pool.take(target.origin)
         if line is not None:
             try:
-                return await self._converse(line, target, wire, progress)
+                return await self._converse(line, wire, progress)
             except (ServerDisconnectedError, ClientOSError):
                 # It was closed while it idled, and our request crossed with the news. Once, and on a fresh connection:
                 # a receiver that breaks off while it works on a request must not get it from every line that is held.
                 if line.protocol.heard:
                     raise
         line = await self._open(target, progress)
-        return await self._converse(line, target, wire, progress)
+        return await self._converse(line, wire, progress)
 
     async def _open(self, target: _Target, progress: Progress) -> _Line:
         progress.doing = "connecting"
@@ -280,11 +294,10 @@ class Sender:
         protocol = cast("Protocol", connection.protocol)
         peer = protocol.transport and protocol.transport.get_extra_info("peername")
         now = self._monotonic()
-        return _Line(connection, protocol, shown(peer) if peer else progress.address, opened_at=now, idle_since=now)
+        address = shown(peer) if peer else progress.address
+        return _Line(target.origin, connection, protocol, address, opened_at=now, idle_since=now)
 
-    async def _converse(
-        self, line: _Line, target: _Target, wire: bytes, progress: Progress
-    ) -> tuple[RawResponseMessage, bytes, bool]:
+    async def _converse(self, line: _Line, wire: bytes, progress: Progress) -> tuple[RawResponseMessage, bytes, bool]:
         """Send one request on an open connection and read its answer, then keep the connection or drop it."""
         protocol = line.protocol
         progress.address = line.address
@@ -307,7 +320,7 @@ class Sender:
             return message, body, cut
         finally:
             if kept:
-                self._pool.keep(target.origin, line)
+                self._pool.keep(line)
             else:
                 if progress.doing == _WAITING and protocol.heard:
                     progress.doing = "waiting for the rest of the answer's head"
@@ -327,6 +340,16 @@ class Sender:
         else:
             reason, detail = diagnosis(error)
         return Unreachable(reason, detail, seconds, progress.address)
+
+
+def spare_descriptors() -> int:
+    """Return how many unused connections a process can afford: a quarter of the files it may open.
+
+    They must not cost a request to a healthy receiver its descriptor; half of them are for what is in flight, the rest
+    for the database, listeners and files.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 14 if soft == resource.RLIM_INFINITY else max(soft // 4, 1)
 
 
 def _tls() -> ssl.SSLContext:
@@ -377,7 +400,7 @@ async def _answer(protocol: Protocol) -> tuple[RawResponseMessage, StreamReader]
     """Read up to the end of the head of the final answer."""
     for _ in range(INTERIM_ANSWERS + 1):
         message, payload = await protocol.read()
-        if message.code >= HTTPStatus.OK or message.code == HTTPStatus.SWITCHING_PROTOCOLS:
+        if not HTTPStatus.CONTINUE <= message.code < HTTPStatus.OK or message.code == HTTPStatus.SWITCHING_PROTOCOLS:
             return message, payload
     raise HttpProcessingError(message=f"more than {INTERIM_ANSWERS} interim (1xx) answers came, and no real one")
 

@@ -117,7 +117,7 @@ def unreachable(outcome: Outcome) -> Unreachable:
 # --- answers ---
 
 
-@pytest.mark.parametrize("status", [200, 202, 204, 299, 304, 400, 404, 410, 429, 500, 502, 503, 504, 599])
+@pytest.mark.parametrize("status", [200, 202, 204, 299, 304, 400, 404, 410, 429, 500, 502, 503, 504, 599, 999])
 async def test_every_status_is_an_answer(status: int) -> None:
     """Success or not, a status that came is what the outcome says."""
     assert answered(await outcome_of(answer(status))).status == status
@@ -881,6 +881,15 @@ async def test_connections_grow_old(age: float, uses: int) -> None:
         await post(sender, f"{receiver.url}/")
 
         assert receiver.connections == 2
+
+
+async def test_unused_connections_are_limited() -> None:
+    """Above the limit the connection that was unused for longest is closed, whoever it led to."""
+    async with Receiver() as first, Receiver() as second, Receiver() as third, sending(idle_limit=2) as sender:
+        for receiver in (first, second, third, second, third, first):
+            await post(sender, f"{receiver.url}/")
+
+        assert [receiver.connections for receiver in (first, second, third)] == [2, 1, 1]
 
 
 async def test_a_receiver_can_go_and_come_back() -> None:
