@@ -10,37 +10,33 @@ as root, so root runs it as another user. What is stored in it is none of this m
       password        for connections by TCP, where a port is asked for; through the socket none is needed
       starting.lock   held while a server is started or stopped
       users.lock      held, shared, by every process that uses the server
-      binaries-…/     a copy of the wheel's programs, only where root's own are out of the other user's reach
+      binaries-…/     a copy of the wheel's programs, where root's own are out of the other user's reach
 """
 
 import asyncio
 import contextlib
 import fcntl
-import functools
 import hashlib
 import os
-import pwd
 import secrets
 import shlex
 import shutil
 import signal
 import socket
 import stat
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self
 from urllib.parse import quote, urlencode
 
 import asyncpg
 import tenacity
 
-from dispatcher.binaries import copy_wheel, major_version, wheel_bin_directory
-from dispatcher.errors import ConfigError, DatabaseError
+from dispatcher.binaries import Programs, find_programs
+from dispatcher.errors import DatabaseError
 from dispatcher.postmaster import Postmaster, exists, read_postmaster, remnants, serves
 
 START_SECONDS: Final = 60
@@ -48,9 +44,6 @@ START_SECONDS: Final = 60
 
 SOCKET_PATH_LIMIT: Final = 85
 """A Unix socket's path may have 103 bytes on macOS, 107 on Linux; `/.s.PGSQL.5432` comes on top."""
-
-UNPRIVILEGED_USERS: Final = ("postgres", "nobody")
-"""Whom root runs the server as: the first that exists. `initdb` wants a user with a name."""
 
 DEFAULT_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -64,15 +57,6 @@ DEFAULT_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 StopMode = Literal["fast", "immediate"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Account:
-    """The user that the server runs as, when that is not the user who asked."""
-
-    uid: int
-    gid: int
-    name: str
 
 
 class _NotYet(DatabaseError):
@@ -103,8 +87,7 @@ class EmbeddedPostgres:
         self._settings = {**DEFAULT_SETTINGS, **settings}
         self._given_bin_directory = bin_directory
         self._port = port
-        self._account: _Account | None = None
-        self._programs = Path()
+        self._programs: Programs | None = None
         self._users_lock: int | None = None
         self._running: Postmaster | None = None
 
@@ -153,11 +136,10 @@ class EmbeddedPostgres:
         if self._running is not None:
             return
         self._prepare_directory()
-        self._account = self._choose_account()
-        self._programs = await self._reachable_programs()
         async with _exclusive(self.data_directory / "starting.lock"):
             self._users_lock = _lock(self.data_directory / "users.lock", fcntl.LOCK_SH)
             try:
+                self._programs = await find_programs(self._given_bin_directory, data_directory=self.data_directory)
                 if not (self.cluster / "PG_VERSION").exists():
                     await self._initialise()
                 await self._check_major_version()
@@ -174,7 +156,7 @@ class EmbeddedPostgres:
 
     async def crash(self) -> None:
         """Shut down at once, whoever uses it; the next `start` recovers what was committed. For tests of outages."""
-        await self._run("pg_ctl", "stop", "-D", str(self.cluster), "-m", "immediate", "-w")
+        await self._stop_server("immediate")
         shutil.rmtree(self._serving.socket_directory, ignore_errors=True)
         self._leave()
 
@@ -193,7 +175,16 @@ class EmbeddedPostgres:
             raise RuntimeError(f"The embedded PostgreSQL in {self.data_directory} is not started.")
         return self._running
 
+    @property
+    def _tools(self) -> Programs:
+        if self._programs is None:
+            raise RuntimeError(f"The embedded PostgreSQL in {self.data_directory} is not started.")
+        return self._programs
+
     def _leave(self) -> None:
+        if self._programs is not None:
+            self._programs.close()
+        self._programs = None
         if self._users_lock is not None:
             os.close(self._users_lock)
         self._users_lock = None
@@ -201,10 +192,15 @@ class EmbeddedPostgres:
 
     async def _quit(self, mode: StopMode) -> None:
         """Give up the server, and stop it if nobody else uses it; under the lock for starting."""
-        if self._is_last_user() and (found := self._find_live()) is not None:
-            await self._run("pg_ctl", "stop", "-D", str(self.cluster), "-m", mode, "-w", "-t", str(START_SECONDS))
+        if self._programs is not None and self._is_last_user() and (found := self._find_live()) is not None:
+            await self._stop_server(mode)
             shutil.rmtree(found.socket_directory, ignore_errors=True)
         self._leave()
+
+    async def _stop_server(self, mode: StopMode) -> None:
+        await self._run(
+            "pg_ctl", "stop", "-D", self._tools.seen(self.cluster), "-m", mode, "-w", "-t", str(START_SECONDS)
+        )
 
     def _is_last_user(self) -> bool:
         if self._users_lock is None:
@@ -227,59 +223,6 @@ class EmbeddedPostgres:
                 "Choose another one, or set `[database] url` to an existing server."
             ) from error
 
-    def _choose_account(self) -> _Account | None:
-        """Root becomes the user who owns the cluster already, else one of the unprivileged ones."""
-        if os.geteuid() != 0:
-            return None
-        candidates = []
-        if self.cluster.exists() and (owner := self.cluster.stat().st_uid) != 0:
-            with contextlib.suppress(KeyError):
-                candidates.append(pwd.getpwuid(owner))
-        for name in UNPRIVILEGED_USERS:
-            with contextlib.suppress(KeyError):
-                candidates.append(pwd.getpwnam(name))
-        if not candidates:
-            raise DatabaseError(
-                "PostgreSQL refuses to run as root, and there is no other user to run it as. Start dispatcher as an "
-                f"ordinary user, or create a user named {UNPRIVILEGED_USERS[0]}."
-            )
-        return _Account(uid=candidates[0].pw_uid, gid=candidates[0].pw_gid, name=candidates[0].pw_name)
-
-    async def _reachable_programs(self) -> Path:
-        """The folder with the programs, or with a copy of them that the server's user can get at."""
-        given = self._given_bin_directory
-        origin = given or wheel_bin_directory()
-        if not all((origin / program).exists() for program in ("initdb", "pg_ctl", "postgres")):
-            raise ConfigError(f"{origin} holds no PostgreSQL server: initdb, pg_ctl or postgres is missing there.")
-        await self._check_reach()
-        if self._account is None or await self._succeeds(str(origin / "postgres"), "--version"):
-            return origin
-        if given is not None:
-            raise DatabaseError(
-                f"PostgreSQL cannot run as root, and the user {self._account.name} may not run {origin / 'postgres'}. "
-                "Choose programs that everybody may run, or start dispatcher as an ordinary user."
-            )
-        async with _exclusive(self.data_directory / "starting.lock"):
-            return await asyncio.to_thread(copy_wheel, origin, self.data_directory)
-
-    async def _check_reach(self) -> None:
-        """Refuse a data directory that the server's user cannot enter; changing the folders above it is not ours."""
-        account = self._account
-        if account is None or await self._succeeds("sh", "-c", 'cd "$1"', "sh", str(self.data_directory)):
-            return
-        raise DatabaseError(
-            f"PostgreSQL cannot run as root, and the user {account.name} may not enter {self.data_directory}, because "
-            "a folder above it is closed to other users. Choose a data directory elsewhere, for example "
-            "/var/lib/dispatcher, or start dispatcher as an ordinary user."
-        )
-
-    async def _succeeds(self, program: str, *arguments: str) -> bool:
-        try:
-            code, _ = await self._execute(program, *arguments)
-        except PermissionError:
-            return False
-        return code == 0
-
     async def _initialise(self) -> None:
         """Create the cluster beside its final name, so that a start cut short leaves nothing half made."""
         fresh = self.data_directory / "cluster.new"
@@ -288,31 +231,22 @@ class EmbeddedPostgres:
         password = self.data_directory / "password"
         password.touch(mode=0o600)
         password.write_text(secrets.token_urlsafe(24))
-        self._give_away(fresh, password)
+        self._tools.give_away(fresh)
+        self._tools.give_away(password)
         unsafe = ["--no-sync"] if self._settings.get("fsync") == "off" else []
-        await self._run(
-            "initdb",
-            *("-D", str(fresh), "--username=postgres", "--encoding=UTF8", "--locale=C", "--data-checksums"),
-            *("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={password}", "--no-instructions"),
-            *unsafe,
-        )
-        if self._account is not None:
-            os.chown(password, 0, 0)
+        kind = ["--username=postgres", "--encoding=UTF8", "--locale=C", "--data-checksums", "--no-instructions"]
+        access = ["--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={self._tools.seen(password)}"]
+        await self._run("initdb", "-D", self._tools.seen(fresh), *kind, *access, *unsafe)
+        os.chown(password, os.geteuid(), -1)
         fresh.rename(self.cluster)
-
-    def _give_away(self, *paths: Path) -> None:
-        if self._account is not None:
-            for path in paths:
-                os.chown(path, self._account.uid, self._account.gid)
 
     async def _check_major_version(self) -> None:
         made_by = (self.cluster / "PG_VERSION").read_text().strip()
-        _, printed = await self._execute(str(self._programs / "postgres"), "--version")
-        runs = major_version(printed)
+        runs = await self._tools.major_version()
         if made_by != runs:
             raise DatabaseError(
                 f"The data directory {self.data_directory} was made by PostgreSQL {made_by}, but the programs in "
-                f"{self._programs} are PostgreSQL {runs}, which cannot read it. Use programs of version {made_by}; "
+                f"{self._tools.folder} are PostgreSQL {runs}, which cannot read it. Use programs of version {made_by}; "
                 "or dump the database with them, and restore it into an empty data directory."
             )
 
@@ -343,7 +277,7 @@ class EmbeddedPostgres:
         """Start the server and wait until it takes connections."""
         self._clear_stale()
         self.log.touch(mode=0o600)
-        self._give_away(self.log)
+        self._tools.give_away(self.log)
         socket_directory = self._make_socket_directory()
         try:
             await self._pg_ctl_start(socket_directory)
@@ -382,9 +316,9 @@ class EmbeddedPostgres:
         }
         options = " ".join(shlex.quote(part) for name, value in settings.items() for part in ("-c", f"{name}={value}"))
         logged = self.log.stat().st_size
-        code, printed = await self._execute(
-            str(self._programs / "pg_ctl"),
-            *("start", "-D", str(self.cluster), "-l", str(self.log), "-o", options),
+        code, printed = await self._tools.run(
+            "pg_ctl",
+            *("start", "-D", self._tools.seen(self.cluster), "-l", self._tools.seen(self.log), "-o", options),
             *("-s", "-w", "-t", str(START_SECONDS)),
         )
         if code != 0:
@@ -396,7 +330,7 @@ class EmbeddedPostgres:
 
         A deep data directory's own path would be too long for a socket.
         """
-        owner = os.geteuid() if self._account is None else self._account.uid
+        owner = self._tools.uid
         name = f"dispatcher-{owner}-{hashlib.sha256(os.fsencode(self.data_directory.resolve())).hexdigest()[:12]}"
         for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108, see below
             path = Path(parent) / name
@@ -409,7 +343,7 @@ class EmbeddedPostgres:
                 path.mkdir(mode=0o700)
             except OSError:
                 path = Path(tempfile.mkdtemp(prefix="dispatcher-", dir=parent))
-            self._give_away(path)
+            self._tools.give_away(path)
             return path
         raise DatabaseError(
             "The embedded PostgreSQL's socket finds no folder: the temporary folder's path is too long."
@@ -441,36 +375,9 @@ class EmbeddedPostgres:
             await connection.close()
 
     async def _run(self, program: str, *arguments: str) -> None:
-        code, printed = await self._execute(str(self._programs / program), *arguments)
+        code, printed = await self._tools.run(program, *arguments)
         if code != 0:
             raise DatabaseError(f"{program} failed in {self.data_directory}. It said:\n{printed[-2000:]}")
-
-    async def _execute(self, program: str, *arguments: str) -> tuple[int, str]:
-        """Run a program as the server's user; its exit code and all it printed."""
-        # PG* variables of the caller would lead the programs to another server
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        user = self._account
-        identity: dict[str, Any] = {} if user is None else {"user": user.uid, "group": user.gid, "extra_groups": []}
-        run = functools.partial(
-            subprocess.run,
-            [program, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd="/",
-            env={**environment, "LC_ALL": "C"},
-            start_new_session=True,  # Ctrl-C is for dispatcher, which then stops the server in order
-            text=True,
-            errors="replace",
-            **identity,
-        )
-        running = asyncio.create_task(asyncio.to_thread(run))  # a thread, as uvloop's subprocesses know no other user
-        try:
-            done = await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await asyncio.wait([running])  # a server half started could not be found, and stopped
-            raise
-        return done.returncode, done.stdout.strip()
 
 
 @asynccontextmanager

@@ -230,21 +230,35 @@ async def test_programs_out_of_reach_are_copied(folder: Path, tmp_path: Path, mo
     """As when the virtual environment lies below /root; pytest's folder is as closed."""
     tmp_path.chmod(0o700)
     closed = binaries.copy_wheel(binaries.wheel_bin_directory(), tmp_path)
-    monkeypatch.setattr("dispatcher.embedded.wheel_bin_directory", lambda: closed)
+    monkeypatch.setattr(binaries, "wheel_bin_directory", lambda: closed)
 
     async with EmbeddedPostgres(folder, settings=postgres.FAST) as server:
-        assert server._programs.is_relative_to(folder)
+        assert server._tools.folder.is_relative_to(folder)
         assert await ask(server.url, "select 1") == 1
 
 
 @as_root
-async def test_a_data_directory_out_of_reach_is_refused_with_the_mend(tmp_path: Path) -> None:
-    """Folders above the data directory are not ours to open."""
+async def test_everything_out_of_reach_works_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when root has a clone in his home: the folders above stay closed, and a crash is recovered from."""
     tmp_path.chmod(0o700)
+    closed = binaries.copy_wheel(binaries.wheel_bin_directory(), tmp_path)
+    monkeypatch.setattr(binaries, "wheel_bin_directory", lambda: closed)
 
-    with pytest.raises(DatabaseError, match=r"may not enter .*/data, because a folder above it is closed"):
-        await EmbeddedPostgres(tmp_path / "data", settings=postgres.FAST).start()
+    with postgres.data_directory() as cache:
+        monkeypatch.setattr(binaries, "CACHE", cache)
+        server = EmbeddedPostgres(tmp_path / "data", settings=postgres.FAST)
+        async with server:
+            await ask(server.url, "create table kept as select 7 as number")
+            await server.crash()
+            await server.start()
+            heir = another(server)
+            await heir.start()
+            server.abandon()
 
+            assert await ask(heir.url, "select number from kept") == 7
+            await heir.stop()
+
+    assert postmaster.remnants(server.cluster) == []
     assert tmp_path.stat().st_mode & 0o777 == 0o700
 
 
