@@ -76,16 +76,10 @@ class EndpointsAdmin(Base):
         return endpoint
 
     async def _cancel_some(self, endpoint: EndpointRow) -> int:
+        ended = delivery_store.Ended(endpoint.shard, endpoint.id, archived=True)
         async with self._transaction() as connection:
-            return await delivery_store.kill_endpoint(
-                connection,
-                endpoint.id,
-                endpoint.shard,
-                cancelled=True,
-                limit=CANCEL_BATCH,
-                busy=[],
-                now=self._now(),
-            )
+            counts = await delivery_store.kill_ended(connection, [ended], limit=CANCEL_BATCH, busy=[], now=self._now())
+        return counts.get(endpoint.id, 0)
 
     async def pause_webhook(self, webhook_id: EndpointId, *, tenant: str | None = None) -> EndpointRow:
         """Hold deliveries back: events still match and wait. Pausing a paused one changes nothing."""

@@ -1,8 +1,52 @@
-"""Says what became of an event, endpoint by endpoint, and why."""
+"""Says what became of an event, endpoint by endpoint, and why.
+
+`ExplainAdmin` gathers the facts; everything else here is pure and only puts them into words.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
 
 from dispatcher.admin.base import Base
-from dispatcher.admin.results import Explanation
-from dispatcher.model import EventId
+from dispatcher.admin.events import TEST_EVENT, find_event
+from dispatcher.admin.results import EndpointFinding, Explanation, Finding
+from dispatcher.errors import NotFound
+from dispatcher.model import DeathReason, DeliveryId, DeliveryState, EndpointId, EndpointState, EventId
+from dispatcher.store import endpoints as endpoint_store
+from dispatcher.store import history
+from dispatcher.store.endpoints import EndpointRow
+from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow, Ownership
+
+_DEATHS: Mapping[str, str] = MappingProxyType(
+    {
+        DeathReason.EXHAUSTED: "every attempt of its schedule failed",
+        DeathReason.EXPIRED: "the event expired",
+        DeathReason.UNAVAILABLE: "its schedule's whole time passed while the endpoint could not be tried",
+        DeathReason.GONE: "the subscriber answered that it wants nothing any more (410, or `webhook-delivery: disable`)",
+        DeathReason.ABORTED: "the subscriber answered `webhook-delivery: abort-message`",
+        DeathReason.ENDPOINT_DISABLED: "the webhook was disabled while it was pending",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that is known of an event's way."""
+
+    event: EventRow
+    unread: bool
+    unmatched: bool
+    stranger: str | None
+    """What to say if the tenant is not registered."""
+    ownership: Ownership
+    endpoints: Sequence[EndpointRow]
+    subscribed: Mapping[EndpointId, bool]
+    deliveries: Mapping[EndpointId, tuple[DeliveryRow, ...]]
+    """The newest first."""
+    last_attempts: Mapping[DeliveryId, AttemptRow]
+    default_schedule: tuple[float, ...]
 
 
 class ExplainAdmin(Base):
@@ -10,4 +54,198 @@ class ExplainAdmin(Base):
 
     async def explain(self, event_id: EventId, *, tenant: str | None = None) -> Explanation:
         """Explain what became of an event."""
-        raise NotImplementedError
+        async with self._reading() as connection:
+            event = await find_event(connection, event_id, tenant)
+            rows = await history.deliveries_of_event(connection, event_id)
+            pending = [row.id for row in rows if row.state is DeliveryState.PENDING]
+            stranger = None
+            try:
+                await self._tenant(connection, event.tenant)
+            except NotFound as error:
+                stranger = str(error)
+            facts = Facts(
+                event=event,
+                unread=await history.is_unread(connection, event),
+                unmatched=await history.is_unmatched(connection, event),
+                stranger=stranger,
+                ownership=await history.ownership(connection, event.shard, now=self._now()),
+                endpoints=await endpoint_store.of_tenant(connection, event.tenant, include_archived=True),
+                subscribed=await history.subscribers(connection, event.tenant, event.event_type),
+                deliveries=_by_endpoint(rows),
+                # they come in order, so that the last one stays
+                last_attempts={one.delivery_id: one for one in await history.attempts(connection, pending)},
+                default_schedule=self._default_schedule,
+            )
+        return explained(facts)
+
+
+def _by_endpoint(rows: Sequence[DeliveryRow]) -> dict[EndpointId, tuple[DeliveryRow, ...]]:
+    found: dict[EndpointId, tuple[DeliveryRow, ...]] = {}
+    for row in rows:
+        found[row.endpoint_id] = (*found.get(row.endpoint_id, ()), row)
+    return found
+
+
+def explained(facts: Facts) -> Explanation:
+    """Put the facts into words."""
+    findings = [_finding(facts, endpoint) for endpoint in facts.endpoints if _concerns(facts, endpoint)]
+    return Explanation(facts.event, _summary(facts, findings), tuple(findings))
+
+
+def _concerns(facts: Facts, endpoint: EndpointRow) -> bool:
+    """Leave out webhooks that were archived before, and for a test all but the one it went to."""
+    if endpoint.id in facts.deliveries:
+        return True
+    archived = endpoint.archived_at is not None and endpoint.archived_at <= facts.event.inserted_at
+    return not archived and not _is_test(facts)
+
+
+def _is_test(facts: Facts) -> bool:
+    rows = [row for rows in facts.deliveries.values() for row in rows]
+    return facts.event.event_type == TEST_EVENT and bool(rows) and all(row.manual for row in rows)
+
+
+def _summary(facts: Facts, findings: Sequence[EndpointFinding]) -> str:
+    if facts.unread:
+        return f"No worker has read it from the outbox yet. {_who_works(facts.ownership)}"
+    if facts.unmatched or not findings:
+        nobody = "It was read, and no webhook wanted it."
+        return f"{nobody} {facts.stranger}" if facts.stranger else nobody
+    counts = Counter(finding.finding for finding in findings)
+    told = {
+        Finding.DELIVERED: "delivered",
+        Finding.WAITING: "waiting",
+        Finding.DEAD: "dead",
+        Finding.CANCELLED: "cancelled",
+    }
+    parts = [f"{counts[finding]} {word}" for finding, word in told.items() if counts[finding]]
+    others = sum(count for finding, count in counts.items() if finding not in told)
+    if others:
+        parts.append(f"{others} got none")
+    idle = f" {_who_works(facts.ownership)}" if counts[Finding.WAITING] and not facts.ownership.owned else ""
+    of = "A test of one webhook" if _is_test(facts) else f"Of {len(findings)} webhooks of the tenant"
+    return f"{of}: {', '.join(parts)}.{idle}"
+
+
+def _who_works(ownership: Ownership) -> str:
+    if ownership.owned:
+        return "A worker is there for it, and does so next."
+    if ownership.any_worker:
+        return "Its part of the work has no worker at this moment; one takes it over within seconds."
+    return "No worker is running: start `dispatcher serve`."
+
+
+def _finding(facts: Facts, endpoint: EndpointRow) -> EndpointFinding:
+    rows = facts.deliveries.get(endpoint.id, ())
+    next_attempt_at = None
+    if rows:
+        finding, why = _of_delivery(facts, endpoint, rows[0])
+        if rows[0].state is DeliveryState.PENDING and endpoint.state is EndpointState.ACTIVE:
+            next_attempt_at = _latest(rows[0].due_at, endpoint.health.cool_until)
+    else:
+        finding, why = _of_none(facts, endpoint)
+    return EndpointFinding(endpoint.id, endpoint.url, finding, why, next_attempt_at, rows)
+
+
+def _latest(due_at: datetime | None, cool_until: datetime | None) -> datetime | None:
+    return due_at if due_at is None or cool_until is None else max(due_at, cool_until)
+
+
+def _of_delivery(facts: Facts, endpoint: EndpointRow, row: DeliveryRow) -> tuple[Finding, str]:
+    match row.state:
+        case DeliveryState.DELIVERED:
+            return Finding.DELIVERED, f"Delivered at {_at(row.finished_at)}, by attempt {row.attempts}{_answer(row)}."
+        case DeliveryState.DEAD:
+            died = _DEATHS.get(row.reason or "", "it was given up")
+            return Finding.DEAD, (
+                f"Given up at {_at(row.finished_at)} after {_attempts(row.attempts)}: {died}{_answer(row)}. "
+                f"`dispatcher delivery retry {row.id}` sends it again."
+            )
+        case DeliveryState.CANCELLED:
+            by = "when the webhook was archived" if endpoint.archived_at else "by a person"
+            return Finding.CANCELLED, f"Cancelled at {_at(row.finished_at)} {by}."
+        case DeliveryState.PENDING:
+            return Finding.WAITING, _waiting(facts, endpoint, row)
+
+
+def _waiting(facts: Facts, endpoint: EndpointRow, row: DeliveryRow) -> str:
+    """Say what a pending delivery waits for; what holds it longest comes first."""
+    now = facts.ownership.now
+    if endpoint.archived_at is not None:
+        return "The webhook was archived; the delivery is about to be cancelled."
+    if endpoint.state is EndpointState.DISABLED:
+        return "The webhook is disabled; the delivery is about to be given up."
+    if endpoint.state is EndpointState.PAUSED:
+        return f"The webhook is paused; it is sent after `dispatcher webhook resume {endpoint.id}`."
+    if row.due_at is None:
+        return f"It waits for an earlier delivery of this webhook with the ordering key `{row.ordering_key}`."
+    so_far = _so_far(facts, endpoint, row)
+    if row.due_at > now:
+        return so_far or f"It is not to be delivered before {_at(row.due_at)}."
+    return f"{so_far} {_due(facts, endpoint, row.due_at)}".strip()
+
+
+def _so_far(facts: Facts, endpoint: EndpointRow, row: DeliveryRow) -> str:
+    """Tell of the attempts that failed."""
+    if row.attempts == 0 or row.due_at is None:
+        return ""
+    schedule = facts.default_schedule if endpoint.retry_schedule is None else endpoint.retry_schedule
+    last = facts.last_attempts.get(row.id)
+    failed = "" if last is None else f" ({last.error or f'status {last.status}'})"
+    next_one = f"; the next, retry {row.attempts} of {len(schedule)}, is due at {_at(row.due_at)}"
+    return f"Attempt {row.attempts} failed{failed}{next_one}."
+
+
+def _due(facts: Facts, endpoint: EndpointRow, due_at: datetime) -> str:
+    """Say why something that is due has not gone out."""
+    cool_until = endpoint.health.cool_until
+    if not facts.ownership.owned:
+        return _who_works(facts.ownership)
+    if cool_until is not None and cool_until > facts.ownership.now:
+        return f"The whole webhook cools down until {_at(cool_until)}, because the subscriber is overloaded or asked for it."
+    if endpoint.health.hung:
+        return "The subscriber hangs or refuses connections, so that only one request at a time goes out."
+    if endpoint.rate_limit is not None:
+        return f"It is due since {_at(due_at)} and waits for its turn: the webhook gets {endpoint.rate_limit:g} requests a second."
+    return f"It is due since {_at(due_at)} and waits for its turn, or is being sent."
+
+
+def _of_none(facts: Facts, endpoint: EndpointRow) -> tuple[Finding, str]:
+    """Say why a webhook has no delivery of the event."""
+    event = facts.event
+    changed = endpoint.updated_at is not None and endpoint.updated_at > event.inserted_at
+    since = f" Its settings were changed since, at {_at(endpoint.updated_at)}." if changed else ""
+    if not facts.subscribed.get(endpoint.id, False):
+        patterns = ", ".join(f"`{pattern}`" for pattern in endpoint.subscriptions[:5])
+        more = ", …" if len(endpoint.subscriptions) > 5 else ""  # noqa: PLR2004 - as many as were named
+        return Finding.NOT_SUBSCRIBED, f"It is subscribed to {patterns}{more}, not to `{event.event_type}`.{since}"
+    if endpoint.archived_at is not None:
+        return Finding.ARCHIVED, f"It was archived at {_at(endpoint.archived_at)}, before the event was read."
+    if endpoint.created_at > event.inserted_at:
+        return Finding.REGISTERED_LATER, f"It was created at {_at(endpoint.created_at)}, after the event."
+    if endpoint.state is EndpointState.DISABLED:
+        return Finding.DISABLED, f"It is disabled since {_at(endpoint.disabled_at)}: {endpoint.disabled_reason}"
+    if facts.unread:
+        return Finding.NOT_READ_YET, "It is subscribed, and gets a delivery as soon as the event is read."
+    return Finding.UNKNOWN, (
+        "It is subscribed now, but was disabled or not subscribed when the event was read, or the record of its delivery "
+        f"is past retention.{since}"
+    )
+
+
+def _answer(row: DeliveryRow) -> str:
+    if row.error is not None:
+        return f"; last: {row.error}"
+    return f"; last answer: status {row.status}" if row.status is not None else ""
+
+
+def _attempts(count: int) -> str:
+    return "1 attempt" if count == 1 else f"{count} attempts"
+
+
+def _at(instant: datetime | None) -> str:
+    return (
+        "an unknown time"
+        if instant is None
+        else instant.isoformat(sep=" ", timespec="seconds").replace("+00:00", " UTC")
+    )

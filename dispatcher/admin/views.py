@@ -1,12 +1,14 @@
-"""The shapes that people and programs are shown: camelCase JSON with ISO 8601 instants in UTC, as the HTTP API's contract has it.
+"""The shapes that people and programs are shown: camelCase JSON with ISO 8601 instants in UTC, as the HTTP API has them.
 
 Every function returns plain dicts, lists, strings, numbers and nulls, ready for any JSON writer.
 """
 
+import json
+from datetime import UTC, datetime
 from typing import Any
 
-from dispatcher.admin.results import DeliveryDetails, DeliveryPage, Explanation, NewKey
-from dispatcher.store.endpoints import EndpointRow, SecretRow
+from dispatcher.admin.results import DeliveryDetails, DeliveryPage, EndpointFinding, Explanation, NewKey
+from dispatcher.store.endpoints import EndpointRow, EndpointSettings, SecretRow
 from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
 from dispatcher.store.keys import Key
 from dispatcher.store.tenants import Tenant
@@ -14,61 +16,222 @@ from dispatcher.store.tenants import Tenant
 Json = dict[str, Any]
 
 
+def iso(instant: datetime | None) -> str | None:
+    """Write an instant as `2026-01-01T00:00:00.123456Z`."""
+    if instant is None:
+        return None
+    aware = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def tenant_json(tenant: Tenant) -> Json:
     """`{createdDate, name, parent, shard}`."""
-    raise NotImplementedError
+    return {
+        "createdDate": iso(tenant.created_at),
+        "name": tenant.name,
+        "parent": tenant.parent,
+        "shard": tenant.shard,
+    }
 
 
 def key_json(key: Key) -> Json:
     """`{createdDate, description, id, lastUsedDate, operator, prefix, revokedDate, tenant}`."""
-    raise NotImplementedError
+    return {
+        "createdDate": iso(key.created_at),
+        "description": key.description,
+        "id": str(key.id),
+        "lastUsedDate": iso(key.last_used_at),
+        "operator": key.operator,
+        "prefix": key.prefix,
+        "revokedDate": iso(key.revoked_at),
+        "tenant": key.tenant,
+    }
 
 
 def new_key_json(new: NewKey) -> Json:
     """`{key}` and what `key_json` shows."""
-    raise NotImplementedError
+    return {"key": new.key, **key_json(new.details)}
 
 
 def created_webhook_json(webhook: EndpointRow) -> Json:
-    """`{createdDate, id, notificationEmail, secret, subscriptions, updatedDate, url}` and the optional fields that were given."""
-    raise NotImplementedError
+    """`{createdDate, id, notificationEmail, secret, subscriptions, updatedDate, url}`, and optional fields that were given."""
+    return {
+        "createdDate": iso(webhook.created_at),
+        "id": str(webhook.id),
+        "notificationEmail": webhook.notification_email,
+        "secret": webhook.secret,
+        "subscriptions": list(webhook.subscriptions),
+        "updatedDate": iso(webhook.updated_at),
+        "url": webhook.url,
+        **_optional(webhook),
+    }
 
 
 def webhook_json(webhook: EndpointRow) -> Json:
-    """The same without `secret`, with `isArchived`, `state`, `tenant`, and `health`."""
-    raise NotImplementedError
+    """The same without `secret`, with `health`, `isArchived`, `state` (and its reason if disabled) and `tenant`."""
+    shown = created_webhook_json(webhook)
+    del shown["secret"]
+    if webhook.disabled_at is not None:
+        shown |= {"disabledDate": iso(webhook.disabled_at), "disabledReason": webhook.disabled_reason}
+    health = webhook.health
+    return {
+        **shown,
+        "health": {
+            "coolUntil": iso(health.cool_until),
+            "failingSince": iso(health.failing_since),
+            "hung": health.hung,
+            "lastError": health.last_error,
+            "lastFailureDate": iso(health.last_failure_at),
+            "lastSuccessDate": iso(health.last_success_at),
+            "warnedDate": iso(health.warned_at),
+        },
+        "isArchived": webhook.archived_at is not None,
+        "state": str(webhook.state),
+        "tenant": webhook.tenant,
+    }
+
+
+def _optional(webhook: EndpointRow) -> Json:
+    """Show the optional fields that are not as they are when nobody gives them."""
+    shown = {
+        "additionalNotificationEmails": list(webhook.additional_notification_emails),
+        "description": webhook.description,
+        "disableAfterSeconds": webhook.disable_after,
+        "filter": webhook.filter,
+        "headers": dict(webhook.headers),
+        "metadata": dict(webhook.metadata),
+        "payloadFormat": webhook.payload_format,
+        "rateLimit": webhook.rate_limit,
+        "retrySchedule": None if webhook.retry_schedule is None else list(webhook.retry_schedule),
+        "signingProfiles": list(webhook.signing_profiles),
+        "timeoutSeconds": webhook.timeout,
+        "warnAfterSeconds": webhook.warn_after,
+    }
+    return {name: value for name, value in shown.items() if value != _UNGIVEN[name]}
+
+
+_BARE = EndpointSettings(url="", subscriptions=())
+
+_UNGIVEN: Json = {
+    "additionalNotificationEmails": [],
+    "description": None,
+    "disableAfterSeconds": None,
+    "filter": None,
+    "headers": {},
+    "metadata": {},
+    "payloadFormat": _BARE.payload_format,
+    "rateLimit": None,
+    "retrySchedule": None,
+    "signingProfiles": list(_BARE.signing_profiles),
+    "timeoutSeconds": None,
+    "warnAfterSeconds": None,
+}
 
 
 def secret_json(secret: SecretRow) -> Json:
     """`{createdDate, expiresDate, secret}`."""
-    raise NotImplementedError
+    return {
+        "createdDate": iso(secret.created_at),
+        "expiresDate": iso(secret.expires_at),
+        "secret": secret.value,
+    }
 
 
 def event_json(event: EventRow) -> Json:
-    """`{id, tenant, type, payload, occurredDate, insertedDate, …}`; `payload` is parsed, as every JSON shown is."""
-    raise NotImplementedError
+    """`{id, tenant, type, payload, occurredDate, insertedDate, …}`; `payload` is parsed, so numbers may be spelled anew."""
+    return {
+        "deliverDate": iso(event.deliver_at),
+        "expiresDate": iso(event.expires_at),
+        "id": str(event.id),
+        "idempotencyKey": event.idempotency_key,
+        "insertedDate": iso(event.inserted_at),
+        "occurredDate": iso(event.occurred_at),
+        "orderingKey": event.ordering_key,
+        "payload": _parsed(event.payload),
+        "tenant": event.tenant,
+        "type": event.event_type,
+    }
+
+
+def _parsed(payload: str) -> Any:
+    try:
+        value = json.loads(payload)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):  # half a surrogate pair, which `json` in Postgres may hold; or very deep
+        return payload
+    return value
 
 
 def delivery_json(delivery: DeliveryRow) -> Json:
     """`{id, tenant, webhookId, url, eventId, eventType, state, attemptCount, …}`."""
-    raise NotImplementedError
+    return {
+        "attemptCount": delivery.attempts,
+        "createdDate": iso(delivery.created_at),
+        "dueDate": iso(delivery.due_at),
+        "eventId": str(delivery.event_id),
+        "eventType": delivery.event_type,
+        "expiresDate": iso(delivery.expires_at),
+        "finishedDate": iso(delivery.finished_at),
+        "id": delivery.id,
+        "isManual": delivery.manual,
+        "lastError": delivery.error,
+        "lastStatus": delivery.status,
+        "orderingKey": delivery.ordering_key,
+        "reason": delivery.reason,
+        "state": str(delivery.state),
+        "tenant": delivery.tenant,
+        "url": delivery.url,
+        "webhookId": str(delivery.endpoint_id),
+    }
 
 
 def delivery_page_json(page: DeliveryPage) -> Json:
     """`{deliveries, nextCursor}`."""
-    raise NotImplementedError
+    return {
+        "deliveries": [delivery_json(delivery) for delivery in page.deliveries],
+        "nextCursor": page.next_cursor,
+    }
 
 
 def delivery_details_json(details: DeliveryDetails) -> Json:
-    """`delivery_json` and `attempts`."""
-    raise NotImplementedError
+    """What `delivery_json` shows, and `attempts`."""
+    return {**delivery_json(details.delivery), "attempts": [attempt_json(attempt) for attempt in details.attempts]}
 
 
 def attempt_json(attempt: AttemptRow) -> Json:
-    """`{number, startedDate, milliseconds, outcome, status, verdict, error, …}`."""
-    raise NotImplementedError
+    """`{number, startedDate, milliseconds, outcome, status, verdict, error, …}`; the body as text, cut as it was stored."""
+    body = attempt.response_body
+    return {
+        "address": attempt.address,
+        "error": attempt.error,
+        "milliseconds": attempt.milliseconds,
+        "nextAttemptDate": iso(attempt.next_attempt_at),
+        "number": attempt.number,
+        "outcome": attempt.outcome,
+        "responseBody": None if body is None else body.decode(errors="replace"),
+        "responseBodyCut": attempt.response_cut,
+        "responseHeaders": [list(header) for header in attempt.response_headers],
+        "startedDate": iso(attempt.started_at),
+        "status": attempt.status,
+        "verdict": attempt.verdict,
+    }
 
 
 def explanation_json(explanation: Explanation) -> Json:
     """`{event, summary, endpoints: [{webhookId, url, finding, why, nextAttemptDate, deliveries}]}`."""
-    raise NotImplementedError
+    return {
+        "endpoints": [_finding_json(finding) for finding in explanation.endpoints],
+        "event": event_json(explanation.event),
+        "summary": explanation.summary,
+    }
+
+
+def _finding_json(finding: EndpointFinding) -> Json:
+    return {
+        "deliveries": [delivery_json(delivery) for delivery in finding.deliveries],
+        "finding": str(finding.finding),
+        "nextAttemptDate": iso(finding.next_attempt_at),
+        "url": finding.url,
+        "webhookId": str(finding.endpoint_id),
+        "why": finding.why,
+    }
