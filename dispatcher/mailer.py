@@ -8,6 +8,7 @@ import re
 import ssl
 from datetime import UTC, datetime
 from email.errors import MessageError
+from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import format_datetime, parseaddr
@@ -101,10 +102,10 @@ def compose(
     """Put a mail together: text first, HTML as the alternative. The same arguments give the same mail.
 
     `sender` may carry a name (`Webhooks <webhooks@example.com>`); `unsubscribe` is a mailto: or https: URL. Raises
-    MailRefused if `recipient` is no address.
+    MailRefused if `recipient` is no address, MailUnavailable if `sender` is none: the operator can mend that.
     """
     message = EmailMessage(policy=SMTP_POLICY)
-    message["From"] = _one_line(sender)
+    message["From"] = _checked_sender(sender)
     message["To"] = _checked_recipient(recipient)
     message["Subject"] = _one_line(subject)
     message["Date"] = format_datetime(date.astimezone(UTC))
@@ -126,6 +127,14 @@ def _checked_recipient(recipient: str) -> str:
         return check_email(recipient, "recipient")
     except InvalidInput as error:
         raise MailRefused(str(error)) from error
+
+
+def _checked_sender(sender: str) -> Address:
+    name, address = parseaddr(_one_line(sender))
+    try:
+        return Address(display_name=name, addr_spec=check_email(address, "sender"))
+    except InvalidInput as error:
+        raise MailUnavailable(f"`[smtp] sender` cannot be used: {error}", server=True) from error
 
 
 def _address_of(sender: str) -> str:

@@ -130,19 +130,20 @@ class Notify:
         """Fold what is to be folded and send what is due, a batch of each; return how many mails were made or tried."""
         await self._measure()
         if self._mailer is None:
-            if not self._said_unconfigured:
-                logger.warning("mail.unconfigured", setting="[smtp] host", effect="notices wait, no mail is sent")
-                self._said_unconfigured = True
             return 0
         return await self._fold() + await self._send(self._mailer)
 
     async def _measure(self) -> None:
-        if self._metrics is None or self._clock.monotonic() < self._measure_at:
+        if self._clock.monotonic() < self._measure_at:
             return
         self._measure_at = self._clock.monotonic() + MEASURE_EVERY
         async with self._pool.acquire() as connection:
             figures = await store.figures(connection, now=self._clock.override())
-        self._metrics.oldest_unsent_mail(figures.oldest_unsent_age)
+        if self._metrics is not None:
+            self._metrics.oldest_unsent_mail(figures.oldest_unsent_age)
+        if self._mailer is None and figures.notices_waiting and not self._said_unconfigured:
+            logger.warning("mail.unconfigured", notices_waiting=figures.notices_waiting, setting="[smtp] host")
+            self._said_unconfigured = True
 
     async def _fold(self) -> int:
         now = self._clock.override()

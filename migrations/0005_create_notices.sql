@@ -65,6 +65,10 @@ create table dispatcher.notices (
   constraint notices_kind_known check (
     kind in ('deliveries_dead', 'endpoint_failing', 'endpoint_disabled', 'endpoint_recovered')
   )
+) with (
+  -- folding looks at the head of notices_to_fold, where what was folded lies dead until vacuum comes
+  autovacuum_vacuum_scale_factor = 0.01,
+  autovacuum_vacuum_threshold = 5000
 );
 create index notices_to_fold on dispatcher.notices (endpoint_id, kind, id) where mail_id is null;
 create index notices_by_mail on dispatcher.notices (mail_id) where mail_id is not null;

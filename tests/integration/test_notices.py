@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from dispatcher.mailer import Mailer, MailRefused, MailUnavailable, SmtpMailer
 from dispatcher.model import DeliveryId, EndpointId, EventId, NoticeKind
@@ -385,13 +386,18 @@ async def test_a_death_without_last_attempt_shows_the_attempts_before(
 
 
 async def test_without_a_mail_server_notices_wait(pool: Pool, connection: Any, clock: FakeClock) -> None:
-    """Nothing is folded, all can be seen, and it goes out once there is a server."""
+    """Nothing is folded, all can be seen, a log line says so, and it goes out once there is a server."""
     endpoint_id = await make_endpoint(connection)
     await write(connection, clock, *(death(endpoint_id, number) for number in range(3)))
 
-    did = await run(step(pool, None, clock))
+    notify = step(pool, None, clock)
+    with capture_logs() as logs:
+        did = await run(notify)
+        clock.advance(HOUR)
+        await run(notify)
 
     assert did == 0
+    assert [(line["event"], line["notices_waiting"]) for line in logs] == [("mail.unconfigured", 3)]
     figures = await store.figures(connection, now=clock.override())
     assert (figures.notices_waiting, figures.mails_waiting, figures.oldest_unsent_age) == (3, 0, 0)
     mails = MailList()

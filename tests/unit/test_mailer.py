@@ -138,6 +138,28 @@ def test_no_mail_is_composed_for_a_bad_address(recipient: str) -> None:
         mail(recipient=recipient)
 
 
+@pytest.mark.parametrize("sender", ["nobody", "", "Example, Inc <webhooks@example.com>", "a@b@c"])
+def test_a_bad_sender_gives_up_no_mail(sender: str) -> None:
+    """It is a mistake in the configuration, so mails wait until it is mended."""
+    with pytest.raises(MailUnavailable, match=r"\[smtp\] sender") as failure:
+        mail(sender=sender)
+
+    assert failure.value.server
+
+
+@pytest.mark.parametrize("sender", ["Müller & Söhne <webhooks@example.com>", '"Example, Inc" <webhooks@example.com>'])
+async def test_senders_may_have_any_name(sender: str) -> None:
+    """The name survives, the address is the envelope's."""
+    async with mail_server() as sink:
+        mailer = SmtpMailer("127.0.0.1", sink.port)
+        await mailer.send(mail(sender=sender))
+        await mailer.close()
+
+    [received] = sink.mails
+    assert received.sender == "webhooks@example.com"
+    assert received.message["From"].addresses[0].display_name == sender.rpartition(" ")[0].strip('"')
+
+
 @pytest.mark.parametrize(
     "address",
     [
