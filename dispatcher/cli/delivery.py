@@ -16,6 +16,18 @@ app = group("List, show, retry and cancel deliveries.")
 PAGE = 500
 """Rows fetched at once while a longer list is printed."""
 
+ATTEMPT_COLUMNS = {
+    "number": "ATTEMPT",
+    "startedDate": "STARTED",
+    "outcome": "OUTCOME",
+    "status": "STATUS",
+    "milliseconds": "MS",
+    "verdict": "VERDICT",
+    "nextAttemptDate": "NEXT ATTEMPT",
+    "address": "ADDRESS",
+    "error": "ERROR",
+}
+
 Id = Annotated[int, typer.Argument(metavar="ID", help="The delivery's id.")]
 
 
@@ -61,7 +73,7 @@ def list_some(
             "eventId": "EVENT ID",
             "webhookId": "WEBHOOK ID",
             "attemptCount": "ATTEMPTS",
-            "nextAttemptDate": "NEXT ATTEMPT",
+            "dueDate": "DUE",
             "lastError": "LAST ERROR",
         },
         empty="There are no such deliveries.",
@@ -73,7 +85,17 @@ def show(call: Call, delivery_id: Id) -> None:
     """Show a delivery with all its attempts."""
     from dispatcher.admin import views
 
-    call.show(views.delivery_details_json(call.ask(lambda admin: admin.delivery(DeliveryId(delivery_id)))))
+    document = views.delivery_details_json(call.ask(lambda admin: admin.delivery(DeliveryId(delivery_id))))
+    if call.as_json:
+        call.show(document)
+        return
+    attempts = document.pop("attempts")
+    call.show(document)
+    call.say("")
+    call.show_all(attempts, ATTEMPT_COLUMNS, empty="No attempt was made so far.")
+    if attempts and attempts[-1]["responseBody"]:
+        call.say(f"\nanswer to attempt {attempts[-1]['number']}", style="bold")
+        call.say(attempts[-1]["responseBody"])
 
 
 @command(app, "retry")

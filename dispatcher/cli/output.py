@@ -53,18 +53,23 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, empt
 
 
 def record(value: Mapping[str, Any]) -> None:
-    """Print one thing, a line for each field; lists of things follow below it as blocks of their own."""
-    plain = {name: content for name, content in value.items() if not _is_block(content)}
-    width = max(map(len, map(label, plain)), default=0)
-    for name, content in plain.items():
-        line(f"{label(name):<{width}}  {cell(content)}")
+    """Print one thing, a line for each field; things inside it follow as blocks of their own."""
+    plain = {label(name): content for name, content in value.items() if not _is_block(content)}
+    _fields(plain)
     for name, content in value.items():
         if not _is_block(content):
             continue
-        line("")
-        line(label(name), style="bold")
-        rows = list(content)
-        table(rows, {field: label(field) for field in rows[0]}, empty="")
+        line(f"\n{label(name)}", style="bold")
+        if isinstance(content, Mapping):
+            _fields(content)
+        else:
+            table(content, {field: label(field) for field in content[0]}, empty="")
+
+
+def _fields(values: Mapping[str, Any]) -> None:
+    width = max(map(len, values), default=0)
+    for name, content in values.items():
+        line(f"{name:<{width}}  {cell(content)}")
 
 
 def cell(value: object) -> str:
@@ -125,4 +130,6 @@ def _is_copied(field: str) -> bool:
 
 
 def _is_block(content: object) -> bool:
+    if isinstance(content, Mapping):
+        return bool(content)
     return isinstance(content, list | tuple) and bool(content) and all(isinstance(part, Mapping) for part in content)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from dispatcher.errors import DatabaseUnreachable, DispatcherError
+from dispatcher.errors import DatabaseUnreachable, DispatcherError, InvalidInput
 
 if TYPE_CHECKING:  # importing these costs a third of a second, which `--help` shall not take
     from dispatcher.admin import Admin
@@ -123,7 +123,7 @@ def command(commands: typer.Typer, name: str) -> Callable[[Command], Command]:
             try:
                 function(call, **arguments)
             except DispatcherError as error:
-                complain(str(error))
+                complain(_pointed(error, context))
                 raise typer.Exit(error.exit_code) from None
             except KeyboardInterrupt:
                 raise typer.Exit(INTERRUPTED) from None
@@ -135,6 +135,15 @@ def command(commands: typer.Typer, name: str) -> Callable[[Command], Command]:
         return function
 
     return register
+
+
+def _pointed(error: DispatcherError, context: typer.Context) -> str:
+    """Put the option that is to blame before the message, if there is one of the field's name."""
+    if not isinstance(error, InvalidInput) or error.field is None:
+        return str(error)
+    option = "--" + error.field.lstrip("-").replace("_", "-")
+    known = any(option in parameter.opts for parameter in context.command.params)
+    return f"{option}: {error}" if known and option not in str(error) else str(error)
 
 
 def _parameters(function: Callable[..., None]) -> list[inspect.Parameter]:

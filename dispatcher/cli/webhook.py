@@ -37,6 +37,12 @@ Schedule = Annotated[
 ]
 Timeout = Annotated[str | None, typer.Option("--timeout", metavar="DURATION", help="Deadline of an attempt, like 15s.")]
 RateLimit = Annotated[float | None, typer.Option("--rate-limit", metavar="N", help="At most N requests per second.")]
+WarnAfter = Annotated[
+    str | None, typer.Option("--warn-after", metavar="DURATION", help="Warn after so long of nothing but failures.")
+]
+DisableAfter = Annotated[
+    str | None, typer.Option("--disable-after", metavar="DURATION", help="Disable it after so long of failures.")
+]
 Metadata = Annotated[
     str | None, typer.Option("--metadata", metavar="JSON", help="An object of your own, kept with it.")
 ]
@@ -59,6 +65,8 @@ def create(
     retry_schedule: Schedule = None,
     timeout: Timeout = None,
     rate_limit: RateLimit = None,
+    warn_after: WarnAfter = None,
+    disable_after: DisableAfter = None,
     secret: Annotated[
         str | None, typer.Option("--secret", metavar="WHSEC", help="Keep this secret, from another system.")
     ] = None,
@@ -81,6 +89,8 @@ def create(
         retry_schedule=retry_schedule,
         timeout=timeout,
         rate_limit=rate_limit,
+        warn_after=warn_after,
+        disable_after=disable_after,
         secret=secret,
         metadata=_object(metadata),
     )
@@ -129,6 +139,8 @@ def update(
     retry_schedule: Schedule = None,
     timeout: Timeout = None,
     rate_limit: RateLimit = None,
+    warn_after: WarnAfter = None,
+    disable_after: DisableAfter = None,
     metadata: Metadata = None,
     clear: Annotated[
         list[str] | None,
@@ -154,6 +166,8 @@ def update(
         retry_schedule=retry_schedule,
         timeout=timeout,
         rate_limit=rate_limit,
+        warn_after=warn_after,
+        disable_after=disable_after,
         metadata=_object(metadata),
     )
     changes = WebhookChanges(**given, **_cleared(clear or (), given))
@@ -317,6 +331,8 @@ def _cleared(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
         "retry_schedule": None,
         "timeout": None,
         "rate_limit": None,
+        "warn_after": None,
+        "disable_after": None,
         "metadata": {},
     }
     cleared = {}

@@ -150,8 +150,8 @@ async def test_refuses_a_bad_insert(transaction: Any, values: str, constraint: s
     [
         pytest.param({"--payload": '{"a": '}, ("payload", "JSON"), id="payload"),
         pytest.param({"--payload": "@nowhere.json"}, ("nowhere.json",), id="file"),
-        pytest.param({"--type": ""}, ("type",), id="type"),
-        pytest.param({"--tenant": "a\nb"}, ("tenant",), id="tenant"),
+        pytest.param({"--type": ""}, ("event type", "1 to 255"), id="type"),
+        pytest.param({"--tenant": "a\nb"}, ("--tenant", "control character"), id="tenant"),
         pytest.param({"--deliver-at": "tomorrow"}, ("tomorrow", "--deliver-at", "2026-01-31T12:00:00Z"), id="instant"),
         pytest.param({"--deliver-at": "2026-01-31T12:00:00"}, ("time zone", "Z"), id="zone"),
     ],
@@ -198,8 +198,8 @@ def test_refuses_a_bad_url(database: str, url: str, words: tuple[str, ...]) -> N
     [
         pytest.param({"subscriptions": ","}, ("subscription",), id="no subscriptions"),
         pytest.param({"notification_email": "nobody"}, ("nobody", "name@example.com"), id="e-mail"),
-        pytest.param({"retry_schedule": "1s,soon"}, ("soon", "5s,5m"), id="schedule"),
-        pytest.param({"timeout": "-1"}, ("timeout",), id="timeout"),
+        pytest.param({"retry_schedule": "1s,soon"}, ("--retry-schedule: ", "soon", "5s,5m"), id="schedule"),
+        pytest.param({"timeout": "-1"}, ("--timeout: ", "15s"), id="timeout"),
         pytest.param({"headers": "X-Clinic"}, ("X-Clinic", "colon"), id="header"),
         pytest.param({"headers": "webhook-id: 1"}, ("webhook-id",), id="our own header"),
         pytest.param({"metadata": "[1]"}, ("metadata", "object"), id="metadata"),

@@ -87,6 +87,8 @@ def test_creates_a_webhook_with_every_option(line: CommandLine) -> None:
         "--retry-schedule": "1s,5m",
         "--timeout": "5s",
         "--rate-limit": "2.5",
+        "--warn-after": "1h",
+        "--disable-after": "2d",
         "--secret": secret,
         "--metadata": '{"crm": 17}',
     }
@@ -103,6 +105,9 @@ def test_creates_a_webhook_with_every_option(line: CommandLine) -> None:
     assert shown["headers"] == {"X-Clinic": "north"}
     assert shown["timeoutSeconds"] == 5
     assert shown["rateLimit"] == 2.5
+    assert shown["retrySchedule"] == [1, 300]
+    assert shown["warnAfterSeconds"] == 3600
+    assert shown["disableAfterSeconds"] == 172800
     assert shown["metadata"] == {"crm": 17}
 
 
