@@ -208,7 +208,7 @@ async def foldable(
     """Return what is to be folded now, at most `limit` groups. Needs `lock_folding`.
 
     Deaths wait until `digest_every` seconds have passed since the endpoint's last mail about deaths was made, and until
-    that mail reached its first recipient; other kinds never wait.
+    that mail reached the notification address; other kinds never wait.
     """
     rows = await connection.fetch(SQL.foldable, digest_every, limit, now)
     return [

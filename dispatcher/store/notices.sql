@@ -39,7 +39,7 @@ select pg_try_advisory_xact_lock(730203, 2);
 -- name: foldable
 -- Endpoints and kinds with notices to fold now: $1 seconds between two digests of deaths, $2 at most so many, $3 now.
 -- Jumps from group to group along the index, so that 10,000 notices of one endpoint cost as much as one. A digest also
--- waits until the mail before it has reached its first recipient: after an outage one long mail is better than many.
+-- waits until the mail before it has reached the notification address: after an outage one long mail is better than many.
 with recursive waiting as (
   (
     select notices.endpoint_id, notices.kind
@@ -73,7 +73,9 @@ select
 from waiting
 join dispatcher.endpoints on endpoints.id = waiting.endpoint_id
 left join lateral (
-  select mails.created_at, mails.recipients[1] = any (mails.waiting) as unsent
+  select
+    mails.created_at,
+    mails.recipients[1] = any (mails.waiting) and mails.recipients[1] = endpoints.notification_email as unsent
   from dispatcher.mails
   where mails.endpoint_id = waiting.endpoint_id
     and mails.kind = 'deliveries_dead'

@@ -532,6 +532,31 @@ async def test_a_full_mailbox_is_tried_for_days(pool: Pool, connection: Any, clo
     assert [mail["To"] for mail in mails] == ["ops@example.org", "full@example.org"]
 
 
+async def test_a_new_address_does_not_wait_for_the_old_one(pool: Pool, connection: Any, clock: FakeClock) -> None:
+    """A mail that its mailbox never takes holds up digests only until somebody mends the address."""
+    mails = MailList()
+
+    def full(message: EmailMessage) -> None:
+        if message["To"] == "full@example.org":
+            raise MailUnavailable("452 Mailbox full", server=False)
+
+    mails.fail = full
+    notify = step(pool, mails, clock)
+    endpoint_id = await make_endpoint(connection, "full@example.org")
+    await write(connection, clock, death(endpoint_id))
+    await run(notify)
+    clock.advance(HOUR)
+    await write(connection, clock, death(endpoint_id, 2))
+    await run(notify)
+    held_back = (await notices_by_mail(connection)).get(None)
+
+    await connection.execute("update dispatcher.endpoints set notification_email = 'new@example.org'")
+    await run(notify)
+
+    assert held_back == 1
+    assert [mail["To"] for mail in mails] == ["new@example.org"]
+
+
 async def test_a_refused_mail_is_given_up_and_stays_visible(pool: Pool, connection: Any, clock: FakeClock) -> None:
     """No retry, the reason is kept, and later deaths are still folded and tried."""
     mails, counts = MailList(), Counts()
