@@ -325,7 +325,7 @@ def judge_egress(egress: EgressSettings) -> Check:
     for network in egress.allow_subnets:
         opened = [str(n) for n in DANGEROUS if n.version == network.version and network.overlaps(n)]
         if opened:
-            risks.append(f"allow_subnets holds {network}, which opens {', '.join(opened)} to every subscriber")
+            risks.append(f"allow_subnets lets every subscriber reach {', '.join(opened)} (by {network})")
     if risks:
         return warn(
             name,

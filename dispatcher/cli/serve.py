@@ -17,7 +17,7 @@ def serve(
     *,
     workers: Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes that deliver.")] = 1,
     roles: Annotated[
-        str | None, typer.Option("--roles", metavar="A,B", help="Do only these parts of the work; all if not given.")
+        str | None, typer.Option("--roles", metavar="A,B", help="Do only this: deliver, notify, maintain.")
     ] = None,
 ) -> None:
     """Run the service.
