@@ -222,7 +222,7 @@ class Children:
 
     async def gone(self) -> None:
         """Wait until none runs."""
-        while self.alive:
+        while self.alive:  # noqa: ASYNC110 - processes end outside of this loop, without an event
             await asyncio.sleep(0.05)
 
     def kill(self) -> None:

@@ -1,4 +1,4 @@
-"""One worker process: its steps put together, started, and drained in the order in which they need each other."""
+"""One worker process: the steps of its roles, put together, started, and ended in order."""
 
 import asyncio
 import os
@@ -14,24 +14,17 @@ import structlog
 from dispatcher import __version__
 from dispatcher.addresses import AddressPolicy
 from dispatcher.clock import Clock
-from dispatcher.deliver.feed import Pulling, Refresh, Sweep
-from dispatcher.deliver.reap import Reap
 from dispatcher.deliver.record import Record
-from dispatcher.deliver.send import Attempted, Send, Sends
-from dispatcher.deliver.subscribers import Defaults, Subscribers
+from dispatcher.deliver.send import Sends
 from dispatcher.egress import Sender
+from dispatcher.engine import Engine
 from dispatcher.fanout import Fanout
-from dispatcher.lanes import Lanes
 from dispatcher.mailer import SmtpMailer
 from dispatcher.metrics import Metrics
-from dispatcher.model import Delivery, DeliveryId, Shard
 from dispatcher.notify import Notify
-from dispatcher.ownership import Ownership
 from dispatcher.prune import Prune, Retention
-from dispatcher.sealing import Sealer
 from dispatcher.service import Availability, Loop, Step, stop_all
 from dispatcher.settings import Settings, SmtpSettings
-from dispatcher.shards import Hooks, Shards
 from dispatcher.store import outbox as outbox_store
 from dispatcher.store import shards as shard_store
 from dispatcher.store.pool import Pool, is_outage, open_pool
@@ -80,9 +73,7 @@ class Worker:
         self._wakeup: Wakeup | None = None
         self._availability = Availability(metrics.database_up)
         self._loops: dict[str, Loop] = {}
-        self._shards: Shards | None = None
-        self._send: Send | None = None
-        self._record: Record | None = None
+        self._engine: Engine | None = None
 
     # putting together
 
@@ -91,11 +82,10 @@ class Worker:
         self._loops[step.name] = loop
         return loop
 
-    def _wake(self, *names: str) -> None:
-        for name in names:
-            loop = self._loops.get(name)
-            if loop is not None:
-                loop.wake()
+    def _wake(self, name: str) -> None:
+        loop = self._loops.get(name)
+        if loop is not None:
+            loop.wake()
 
     async def start(self) -> None:
         """Begin to work."""
@@ -118,143 +108,28 @@ class Worker:
         logger.info("worker.started", roles=list(self._roles), release=__version__)
 
     def _assemble_delivery(self) -> None:
-        settings, clock, metrics, pool = self._settings, self._clock, self._metrics, self._pool
-        ownership = Ownership()
-        lanes = Lanes(
-            start_in_flight=settings.delivery.in_flight_start,
-            lane_in_flight=settings.delivery.in_flight_per_endpoint,
-            total_in_flight=settings.delivery.in_flight,
-        )
-        subscribers = Subscribers(
-            Defaults(
-                schedule=settings.retry.schedule,
-                timeout=settings.egress.timeout,
-                warn_after=settings.health.warn_after,
-                disable_after=settings.health.disable_after,
-            )
-        )
-
-        def on_work() -> None:
-            send.start()
-            self._wake("send", "pull")
-
-        def on_disabled() -> None:
-            self._wake("reap")
-
-        def on_result(attempted: Attempted) -> None:
-            record.add(attempted)
-            self._wake("record")
-
-        def on_expired(delivery: Delivery) -> None:
-            reap.add_expired(delivery)
-            self._wake("reap")
-
-        record = Record(
-            pool,
-            lanes=lanes,
-            subscribers=subscribers,
-            clock=clock,
-            metrics=metrics,
-            store_answers=settings.delivery.store_answers,
-            on_work=on_work,
-            on_disabled=on_disabled,
-        )
-
-        def busy() -> list[DeliveryId]:
-            return send.in_flight + record.waiting
-
-        reap = Reap(
-            pool,
-            lanes=lanes,
-            subscribers=subscribers,
-            ownership=ownership,
-            clock=clock,
-            jitter=settings.retry.jitter,
-            metrics=metrics,
-            busy=busy,
-            on_work=on_work,
-        )
-        send = Send(
-            lanes=lanes,
-            subscribers=subscribers,
-            ownership=ownership,
-            sender=self._make_sender(),
-            clock=clock,
-            random=self._random,
-            jitter=settings.retry.jitter,
-            metrics=metrics,
-            on_result=on_result,
-            on_expired=on_expired,
-        )
-        pulling = Pulling(
-            pool,
-            ownership=ownership,
-            lanes=lanes,
-            subscribers=subscribers,
-            sealer=Sealer([key.get_secret_value() for key in settings.sealing.keys]),
-            clock=clock,
-            on_work=on_work,
-        )
-        sweep = Sweep(
-            pool,
-            ownership=ownership,
-            lanes=lanes,
-            subscribers=subscribers,
-            clock=clock,
-            metrics=metrics,
-            on_work=on_work,
-        )
-        fanout = Fanout(pool, ownership=ownership, lanes=lanes, clock=clock, metrics=metrics, on_work=on_work)
-
-        def lost(shards: Sequence[Shard]) -> None:
-            fanout.forget(shards)
-            for shard in shards:
-                lanes.forget_shard(shard)
-            subscribers.forget(shards)
-
-        def held_back(shards: Sequence[Shard]) -> None:
-            for shard in shards:
-                lanes.hold_shard(shard)
-
-        hooks = Hooks(
-            gained=sweep.take_over,
-            held_back=held_back,
-            lost=lost,
-            drained=lambda shard: send.drained(shard) and not fanout.works_on(shard),
-        )
-        worker = shard_store.Worker(
+        identity = shard_store.Worker(
             id=uuid4(),
             host=socket.gethostname(),
             pid=os.getpid(),
             roles=tuple(self._roles),
             release=__version__,
         )
-        shards = Shards(
-            pool,
-            worker,
-            ownership=ownership,
-            hooks=hooks,
-            clock=clock,
-            lease=settings.shards.lease,
-            metrics=metrics,
+        self._engine = Engine(
+            self._settings,
+            self._pool,
+            identity=identity,
+            sender=self._make_sender(),
+            wake=self._wake,
+            clock=self._clock,
+            random=self._random,
+            metrics=self._metrics,
         )
-        refresh = Refresh(
-            pool,
-            pulling,
-            ownership=ownership,
-            lanes=lanes,
-            subscribers=subscribers,
-            clock=clock,
-            on_work=on_work,
-            on_disabled=on_disabled,
-        )
-        for step in (shards, fanout, send, pulling, refresh, sweep, reap):
-            self._add(step)
-        self._add(record, linger=record.linger)
-        if settings.database.listens:
-            self._wakeup = Wakeup(self._url, on_wake=lambda: self._wake("fanout"))
+        for step in self._engine.steps:
+            self._add(step, linger=Record.linger if step.name == Record.name else 0.0)
+        if self._settings.database.listens:
+            self._wakeup = Wakeup(self._url, on_wake=lambda: self._wake(Fanout.name))
             self._add(self._wakeup)
-        self._shards, self._send, self._record = shards, send, record
 
     def _make_sender(self) -> Sends:
         if self._sender is not None:
@@ -293,29 +168,11 @@ class Worker:
 
     async def stop(self, *, grace: float) -> None:
         """Drain: begin nothing, wait up to `grace` seconds for what is in flight, record it, give the shards back."""
-        await self._stop("fanout", "pull", "refresh", "sweep", "wakeup", "send")
-        if self._send is not None and self._record is not None and self._shards is not None:
-            cut = await self._send.stop(grace=grace)
-            await self._stop("record", "reap")
-            await self._write_rest(self._record)
-            await self._stop("shards")
-            if self._availability.up:
-                await self._shards.leave()
-            logger.info("worker.drained", cut_short=cut)
+        if self._engine is not None:
+            await self._stop(Wakeup.name)
+            await self._engine.drain(self._stop, grace=grace)
         await self._stop(*self._loops)
         await self._close()
-
-    async def _write_rest(self, record: Record) -> None:
-        """Write the last results; a database that is away is given some seconds to come back."""
-        async with asyncio.timeout(STOP_SECONDS):
-            while record.waiting:
-                try:
-                    await record.run_once()
-                except Exception as error:
-                    if not is_outage(error):
-                        raise
-                    logger.warning("results.delayed", results=len(record.waiting))
-                    await asyncio.sleep(0.2)
 
     async def _stop(self, *names: str) -> None:
         loops = [loop for name in names if (loop := self._loops.pop(name, None)) is not None]

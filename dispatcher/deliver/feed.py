@@ -177,7 +177,6 @@ class Refresh:
         *,
         ownership: Ownership,
         lanes: Lanes,
-        subscribers: Subscribers,
         clock: Clock,
         on_work: Callable[[], None],
         on_disabled: Callable[[], None],
@@ -186,7 +185,6 @@ class Refresh:
         self._pulling = pulling
         self._ownership = ownership
         self._lanes = lanes
-        self._subscribers = subscribers
         self._clock = clock
         self._on_work = on_work
         self._on_disabled = on_disabled

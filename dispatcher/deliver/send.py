@@ -27,7 +27,6 @@ from dispatcher.model import (
     Judgement,
     Outcome,
     Retry,
-    Shard,
     Unreachable,
     Verdict,
 )
@@ -211,10 +210,6 @@ class Send:
             verdict=name,
             next_attempt_in=next_in,
         )
-
-    def drained(self, shard: Shard) -> bool:
-        """Whether nothing of a shard is in flight or waits to be recorded."""
-        return self._lanes.in_flight(shard) == 0
 
     async def stop(self, *, grace: float) -> int:
         """Start nothing more, wait up to `grace` seconds for what is in flight, then cancel; returns how many were cut."""
