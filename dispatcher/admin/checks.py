@@ -78,12 +78,14 @@ def description(text: str | None) -> str | None:
 
 
 def settings_of(draft: WebhookDraft, *, https_only: bool, policy: AddressPolicy) -> EndpointSettings:
-    """Check a draft, `secret` excepted."""
+    """Check a draft; the secret is checked, but kept apart from the settings."""
     retry_schedule, timeout = draft.retry_schedule, draft.timeout
     if draft.filter:
         raise InvalidInput(
             "This release has no filters yet. Leave it out, and subscribe to fewer types.", field="filter"
         )
+    if draft.secret is not None:
+        key_of(draft.secret)
     return EndpointSettings(
         url=check_url(draft.url, https_only=https_only, policy=policy),
         subscriptions=subscriptions(draft.subscriptions),
@@ -235,9 +237,3 @@ def overlap(seconds: float) -> float:
     if not 0 <= seconds <= LONGEST_OVERLAP:
         raise InvalidInput('The overlap is 0 to 7 days, like "24h" or "0s".', field="overlap")
     return seconds
-
-
-def own_secret(secret: str) -> str:
-    """Check a secret that a person brings; it is never repeated in messages."""
-    key_of(secret)
-    return secret

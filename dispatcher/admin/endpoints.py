@@ -10,7 +10,7 @@ from dispatcher.admin.base import Base
 from dispatcher.admin.inputs import WebhookChanges, WebhookDraft
 from dispatcher.errors import InvalidInput
 from dispatcher.model import EndpointId, EndpointState
-from dispatcher.signature import new_secret
+from dispatcher.signature import key_of, new_secret
 from dispatcher.store import deliveries as delivery_store
 from dispatcher.store import endpoints as store
 from dispatcher.store.endpoints import EndpointRow, SecretRow
@@ -30,7 +30,7 @@ class EndpointsAdmin(Base):
     async def create_webhook(self, tenant: str, draft: WebhookDraft) -> EndpointRow:
         """Create a webhook; the answer alone holds its `secret`."""
         settings = checks.settings_of(draft, https_only=self._https_only, policy=self._policy)
-        secret = new_secret() if draft.secret is None else checks.own_secret(draft.secret)
+        secret = new_secret() if draft.secret is None else draft.secret
         async with self._transaction() as connection:
             await self._tenant(connection, tenant)
             endpoint_id = await store.insert(connection, tenant, settings, now=self._now())
@@ -130,7 +130,8 @@ class EndpointsAdmin(Base):
     ) -> str:
         """Give a webhook a new secret, which is returned; old ones sign beside it for `overlap` seconds (0 to 7 days)."""
         checks.overlap(overlap)
-        new = new_secret() if secret is None else checks.own_secret(secret)
+        new = new_secret() if secret is None else secret
+        key_of(new)
         async with self._changing(webhook_id, tenant) as (connection, _):
             in_use = await store.secrets(connection, webhook_id, self._sealer, now=self._now())
             if any(old.value == new for old in in_use):

@@ -103,7 +103,7 @@ select
   null::timestamptz as finished_at, null::text as reason, null::smallint as status, null::text as error,
   waiting.shard, endpoints.tenant, endpoints.url, outbox.event_type
 from (
-  select some.*
+  select picked.*
   from unnest($1::uuid[], $2::smallint[]) as lane (endpoint_id, shard)
   cross join lateral (
     select *
@@ -113,8 +113,8 @@ from (
       and (deliveries.due_at, deliveries.id) > ($3, $4)
     order by deliveries.due_at, deliveries.id
     limit $5
-  ) as some
-  order by some.due_at, some.id
+  ) as picked
+  order by picked.due_at, picked.id
   limit $5
 ) as waiting
 join dispatcher.endpoints on endpoints.id = waiting.endpoint_id
@@ -131,7 +131,7 @@ select
   ended.finished_at, ended.reason, ended.status, ended.error,
   ended.shard, endpoints.tenant, endpoints.url, outbox.event_type
 from (
-  select some.*
+  select picked.*
   from unnest($1::uuid[]) as lane (endpoint_id)
   cross join lateral (
     select *
@@ -140,8 +140,8 @@ from (
       and (finished.finished_at, finished.id) < ($2, $3)
     order by finished.finished_at desc, finished.id desc
     limit $4
-  ) as some
-  order by some.finished_at desc, some.id desc
+  ) as picked
+  order by picked.finished_at desc, picked.id desc
   limit $4
 ) as ended
 join dispatcher.endpoints on endpoints.id = ended.endpoint_id
@@ -157,7 +157,7 @@ select
   ended.finished_at, ended.reason, ended.status, ended.error,
   ended.shard, endpoints.tenant, endpoints.url, outbox.event_type
 from (
-  select some.*
+  select picked.*
   from unnest($1::uuid[]) as lane (endpoint_id)
   cross join lateral (
     select *
@@ -168,8 +168,8 @@ from (
       and (finished.finished_at, finished.id) < ($2, $3)
     order by finished.finished_at desc, finished.id desc
     limit $4
-  ) as some
-  order by some.finished_at desc, some.id desc
+  ) as picked
+  order by picked.finished_at desc, picked.id desc
   limit $4
 ) as ended
 join dispatcher.endpoints on endpoints.id = ended.endpoint_id
@@ -185,7 +185,7 @@ select
   ended.finished_at, ended.reason, ended.status, ended.error,
   ended.shard, endpoints.tenant, endpoints.url, outbox.event_type
 from (
-  select some.*
+  select picked.*
   from unnest($1::uuid[]) as lane (endpoint_id)
   cross join lateral (
     select *
@@ -195,8 +195,8 @@ from (
       and (finished.finished_at, finished.id) < ($2, $3)
     order by finished.finished_at desc, finished.id desc
     limit $4
-  ) as some
-  order by some.finished_at desc, some.id desc
+  ) as picked
+  order by picked.finished_at desc, picked.id desc
   limit $4
 ) as ended
 join dispatcher.endpoints on endpoints.id = ended.endpoint_id
