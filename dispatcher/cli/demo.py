@@ -22,6 +22,6 @@ def demo(
     With an embedded PostgreSQL, a sample receiver and a mail sink: real events, real requests, and a failure that ends
     in an e-mail.
     """
-    from dispatcher.demo import run
+    from dispatcher.demo.run import run
 
     raise typer.Exit(run(once=once))
