@@ -1,0 +1,67 @@
+"""The subscribers of a benchmark: rows for tenants and endpoints, and the check of what arrived against their secrets."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from benchmarks import events
+from benchmarks.errors import BenchmarkError
+
+INSERT = """
+with named as (
+  select tenant, url, secret
+  from unnest($1::text[], $2::text[], $3::text[]) as new (tenant, url, secret)
+), tenants as (
+  insert into dispatcher.tenants (name, root, shard)
+  select tenant, tenant, dispatcher.shard_of(tenant) from named
+), endpoints as (
+  insert into dispatcher.endpoints (tenant, shard, url)
+  select tenant, dispatcher.shard_of(tenant), url from named
+  returning id, tenant
+), subscriptions as (
+  insert into dispatcher.subscriptions (tenant, pattern, endpoint_id)
+  select tenant, $4, id from endpoints
+)
+insert into dispatcher.endpoint_secrets (endpoint_id, sealed)
+select endpoints.id, convert_to(named.secret, 'UTF8')
+from endpoints
+join named using (tenant)
+"""
+
+
+def secret(endpoint: int) -> str:
+    """Make up the secret of an endpoint."""
+    return "whsec_" + base64.b64encode(endpoint.to_bytes(32)).decode()
+
+
+def urls(port: int, endpoints: int) -> list[str]:
+    """List the URLs of the endpoints, all at one receiver."""
+    return [f"http://127.0.0.1:{port}{events.path(endpoint)}" for endpoint in range(endpoints)]
+
+
+async def create(connection: Any, addresses: Sequence[str]) -> None:
+    """Write one tenant with one endpoint for each URL."""
+    numbers = range(len(addresses))
+    await connection.execute(
+        INSERT,
+        [events.tenant(endpoint) for endpoint in numbers],
+        list(addresses),
+        [secret(endpoint) for endpoint in numbers],
+        events.EVENT_TYPE,
+    )
+
+
+def verify(samples: Sequence[Mapping[str, str]], *, size: int) -> int:
+    """Check samples of what arrived: signature by an independent verifier, and size; returns how many there were."""
+    for sample in samples:
+        endpoint = int(sample["path"].rpartition("/")[2])
+        headers = dict(line.split(": ", 1) for line in sample["head"].split("\r\n")[1:])
+        try:
+            Webhook(secret(endpoint)).verify(sample["body"], {name.lower(): value for name, value in headers.items()})
+        except WebhookVerificationError as error:
+            raise BenchmarkError(f"A request to {sample['path']} does not verify: {error}") from error
+        if len(sample["body"]) < size:
+            raise BenchmarkError(f"A body of {len(sample['body'])} bytes came, of {size} or more that were meant.")
+    return len(samples)
