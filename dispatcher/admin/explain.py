@@ -123,7 +123,7 @@ def _summary(facts: Facts, findings: Sequence[EndpointFinding]) -> str:
     if others:
         parts.append(f"{others} got none")
     idle = f" {_who_works(facts.ownership)}" if counts[Finding.WAITING] and not facts.ownership.owned else ""
-    of = "A test of one webhook" if _is_test(facts) else f"Of {len(findings)} webhooks of the tenant"
+    of = "A test of one webhook" if _is_test(facts) else f"Of {_count(len(findings), 'webhook')} of the tenant"
     return f"{of}: {', '.join(parts)}.{idle}"
 
 
@@ -158,7 +158,7 @@ def _of_delivery(facts: Facts, endpoint: EndpointRow, row: DeliveryRow) -> tuple
         case DeliveryState.DEAD:
             died = _DEATHS.get(row.reason or "", "it was given up")
             return Finding.DEAD, (
-                f"Given up at {_at(row.finished_at)} after {_attempts(row.attempts)}: {died}{_answer(row)}. "
+                f"Given up at {_at(row.finished_at)} after {_count(row.attempts, 'attempt')}: {died}{_answer(row)}. "
                 f"`dispatcher delivery retry {row.id}` sends it again."
             )
         case DeliveryState.CANCELLED:
@@ -239,8 +239,8 @@ def _answer(row: DeliveryRow) -> str:
     return f"; last answer: status {row.status}" if row.status is not None else ""
 
 
-def _attempts(count: int) -> str:
-    return "1 attempt" if count == 1 else f"{count} attempts"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _at(instant: datetime | None) -> str:
