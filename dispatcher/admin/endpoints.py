@@ -8,8 +8,9 @@ from typing import Any
 from dispatcher.admin import checks
 from dispatcher.admin.base import Base
 from dispatcher.admin.inputs import WebhookChanges, WebhookDraft
-from dispatcher.errors import InvalidInput
+from dispatcher.errors import ConfigError, InvalidInput
 from dispatcher.model import EndpointId, EndpointState
+from dispatcher.sealing import SETTING
 from dispatcher.signature import key_of, new_secret
 from dispatcher.store import deliveries as delivery_store
 from dispatcher.store import endpoints as store
@@ -17,6 +18,9 @@ from dispatcher.store.endpoints import EndpointRow, SecretRow
 
 CANCEL_BATCH = 1000
 """Deliveries cancelled in one transaction when a webhook is archived: tens of milliseconds, whatever the backlog."""
+
+RESEAL_BATCH = 500
+"""Secrets sealed anew in one transaction: a few milliseconds."""
 
 MOST_OLD_SECRETS = 10
 """That sign beside the current one: every one of them makes the signature header longer."""
@@ -151,6 +155,18 @@ class EndpointsAdmin(Base):
         async with self._reading() as connection:
             await self._endpoint(connection, webhook_id, tenant)
             return await store.secrets(connection, webhook_id, self._sealer, now=self._now())
+
+    async def reseal_secrets(self) -> int:
+        """Seal every secret with the current main key, so that older ones can leave the configuration; returns how many."""
+        if self._sealer.current is None:
+            raise ConfigError(f"{SETTING}: there is no main key. `dispatcher secret new-key` makes one.")
+        resealed = 0
+        while True:
+            async with self._transaction() as connection:
+                count = await store.reseal(connection, self._sealer, limit=RESEAL_BATCH)
+            resealed += count
+            if count < RESEAL_BATCH:
+                return resealed
 
     @asynccontextmanager
     async def _changing(self, webhook_id: EndpointId, tenant: str | None) -> AsyncIterator[tuple[Any, EndpointRow]]:

@@ -8,14 +8,18 @@ values
 returning outbox.id, outbox.inserted_at, outbox.shard;
 
 -- name: take_unread
--- Keep the event that this transaction has just inserted from fan-out: $1 shard, $2 event. It is the last one that this
--- session numbered, so that the key finds it, however many there are.
+-- Keep the event that this transaction has just inserted from fan-out: $1 shard, $2 event. It is among the last of its
+-- shard, so it is found from the end, however many there are.
 delete from dispatcher.outbox_unread
 where outbox_unread.shard = $1
   and outbox_unread.position = (
-    select currval(pg_get_serial_sequence('dispatcher.outbox_unread', 'position'))
+    select latest.position
+    from dispatcher.outbox_unread as latest
+    where latest.shard = $1
+      and latest.event_id = $2
+    order by latest.position desc
+    limit 1
   )
-  and outbox_unread.event_id = $2
 returning outbox_unread.event_id;
 
 -- name: insert_delivery

@@ -345,6 +345,26 @@ async def test_sealed_secrets_can_be_read_with_their_key_alone(database: str, co
     assert str(made.secret).encode() not in stored
 
 
+async def test_resealing_lets_an_old_main_key_go(database: str) -> None:
+    """Plain secrets and those of an older key are sealed with the first one; a second run finds nothing to do."""
+    first, second = new_key(), new_key()
+    async with open_admin(database) as admin:
+        await admin.create_tenant("acme")
+        plain = await admin.create_webhook("acme", DRAFT)
+        with pytest.raises(ConfigError, match="no main key"):
+            await admin.reseal_secrets()
+    async with open_admin(database, sealer=Sealer([first])) as admin:
+        old = await admin.create_webhook("acme", DRAFT)
+
+    async with open_admin(database, sealer=Sealer([second, first])) as admin:
+        counts = [await admin.reseal_secrets(), await admin.reseal_secrets()]
+
+    async with open_admin(database, sealer=Sealer([second])) as admin:
+        opened = [(await admin.webhook_secrets(one.id))[0].value for one in (plain, old)]
+    assert counts == [2, 0]
+    assert opened == [plain.secret, old.secret]
+
+
 async def test_workers_load_endpoints_with_secrets_and_health(admin: Admin, connection: Any) -> None:
     """What a worker loads has the newest secret first, ended ones left out, and health in unix seconds."""
     made = await admin.create_webhook("acme", replace(DRAFT, retry_schedule="1s,2s", headers={"A": "b"}, timeout=3))
