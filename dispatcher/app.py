@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import resource
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from multiprocessing import get_context, parent_process
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -17,13 +18,28 @@ from dispatcher.errors import ConfigError
 from dispatcher.service import Children, Stop
 from dispatcher.settings import Settings, summary
 from dispatcher.store import migrate
-from dispatcher.store.pool import connect, open_pool
+from dispatcher.store.pool import PATIENCE, Pool, connect, open_pool
 
 if TYPE_CHECKING:
     from dispatcher.admin import Admin
 
 ROLES: Final = ("deliver", "notify", "maintain")
 """What a process may do; see `worker.ROLES`."""
+
+ENOUGH_FILES: Final = 1 << 16
+"""Open files: a connection per request in flight, and as many unused ones, are far fewer."""
+
+FEW_FILES: Final = 4096
+"""Open files below which there is a word of warning: unused connections are closed early, and opened again."""
+
+READY_SECONDS: Final = 2.0
+"""For the database to answer a question about its health: what is slower is of no use to workers either."""
+
+CLOSE_SECONDS: Final = 2.0
+"""For connections to be closed in order, at the end."""
+
+HURRY: Final = 1.0
+"""Seconds that a person's command waits for a database that is away; a service waits longer, it may start first."""
 
 logger = structlog.get_logger()
 
@@ -43,11 +59,15 @@ async def open_database(settings: Settings) -> AsyncIterator[str]:
 async def run_migrations(settings: Settings, *, check: bool) -> Sequence[migrate.Migration]:
     """Apply what is missing and return it; with `check` change nothing, and raise SchemaOutdated if something is."""
     async with open_database(settings) as url:
-        return await _migrate(settings, url, check=check)
+        return await _migrate(settings, url, check=check, patience=HURRY)
 
 
-async def _migrate(settings: Settings, url: str, *, check: bool) -> Sequence[migrate.Migration]:
-    connection = await connect(url, application_name="dispatcher migrate", pgbouncer=settings.database.pgbouncer)
+async def _migrate(
+    settings: Settings, url: str, *, check: bool, patience: float = PATIENCE
+) -> Sequence[migrate.Migration]:
+    connection = await connect(
+        url, application_name="dispatcher migrate", pgbouncer=settings.database.pgbouncer, patience=patience
+    )
     try:
         if check:
             await migrate.check(connection)
@@ -68,9 +88,9 @@ async def open_admin(settings: Settings) -> "AsyncIterator[Admin]":
     from dispatcher.sealing import Sealer
 
     async with open_database(settings) as url:
-        await _migrate(settings, url, check=settings.database.url is not None)
+        await _migrate(settings, url, check=settings.database.url is not None, patience=HURRY)
         pool = await open_pool(
-            url, application_name="dispatcher admin", maximum=2, pgbouncer=settings.database.pgbouncer
+            url, application_name="dispatcher admin", maximum=2, pgbouncer=settings.database.pgbouncer, patience=HURRY
         )
         try:
             yield Admin(
@@ -91,12 +111,27 @@ def serve(settings: Settings, *, workers: int, roles: Sequence[str]) -> int:
     if unknown:
         raise ConfigError(f"There is no role named {', '.join(unknown)}. The roles are {', '.join(ROLES)}.")
     logs.configure(format=settings.log.format, level=settings.log.level)
+    raise_file_limit(max(ENOUGH_FILES, 2 * settings.delivery.in_flight))
     if workers == 1:
         return run_loop(lambda: _serve(settings, chosen))
     with tempfile.TemporaryDirectory(prefix="dispatcher-metrics-") as directory:
         # read by prometheus-client when it is imported, here and in the children
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         return run_loop(lambda: _supervise(settings, chosen, workers))
+
+
+def raise_file_limit(wanted: int) -> None:
+    """Let this process and its children open `wanted` files, or as many as the machine allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft < most:
+        with suppress(ValueError, OSError):  # some systems allow less than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit < FEW_FILES:
+        logger.warning("files.limited", limit=limit, mend="raise the limit of open files (ulimit -n, LimitNOFILE=)")
 
 
 def run_loop(work: Callable[[], Awaitable[int]]) -> int:
@@ -138,20 +173,25 @@ async def _work(settings: Settings, url: str, roles: Sequence[str], stop: Stop, 
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         pool = await open_worker_pool(settings, url)
-        stack.push_async_callback(_terminate, pool)
+        stack.push_async_callback(_close, pool)
         random = Random()  # noqa: S311 - jitter is no secret
         worker = Worker(settings, url, pool, roles=roles, metrics=metrics, clock=Clock(), random=random)
-        await worker.start()
-        if ops:
+        if ops:  # first: what it may refuse must not cut requests short
             await stack.enter_async_context(listen_ops(settings, render=metrics.render, ready=worker.checks))
+        await worker.start()
         await stop.asked.wait()
         drained = await stop.unless_forced(worker.stop(grace=settings.delivery.grace))
     logger.info("service.stopped", drained=drained)
     return 0 if drained else 1
 
 
-async def _terminate(pool: Any) -> None:
-    pool.terminate()
+async def _close(pool: Pool) -> None:
+    """Close in order what can be; a database that is away must not hold up the end."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
 
 
 @asynccontextmanager
@@ -196,7 +236,9 @@ async def _supervise(settings: Settings, roles: Sequence[str], workers: int) -> 
         context = get_context("spawn")
 
         def start(index: int) -> Any:
-            child = context.Process(target=work, args=(settings, url, roles), name=f"worker-{index}", daemon=False)
+            child = context.Process(
+                target=work, args=(settings, url, roles, index), name=f"worker-{index}", daemon=False
+            )
             child.start()
             return child
 
@@ -204,7 +246,10 @@ async def _supervise(settings: Settings, roles: Sequence[str], workers: int) -> 
 
         async def ready() -> Mapping[str, str | None]:
             missing = workers - children.alive
-            return {"workers": f"{missing} of {workers} do not run" if missing else None}
+            return {
+                "workers": f"{missing} of {workers} do not run" if missing else None,
+                "database": await _database_fault(settings, url),
+            }
 
         await stack.enter_async_context(listen_ops(settings, render=Metrics().render, ready=ready))
         children.start()
@@ -219,10 +264,24 @@ async def _supervise(settings: Settings, roles: Sequence[str], workers: int) -> 
     return 0 if drained else 1
 
 
-def work(settings: Settings, url: str, roles: Sequence[str]) -> None:
-    """Be a worker process of `_supervise`."""
+async def _database_fault(settings: Settings, url: str) -> str | None:
+    """Say why the database cannot be used, None if it can; on a connection of its own, for the parent holds none."""
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            connection = await connect(
+                url, application_name="dispatcher health", pgbouncer=settings.database.pgbouncer, patience=0
+            )
+            await connection.close()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the database is of no use
+        return str(error) or type(error).__name__
+    return None
+
+
+def work(settings: Settings, url: str, roles: Sequence[str], index: int) -> None:
+    """Be a worker process of `_supervise`, the `index`th."""
     os.setpgrp()  # Ctrl-C in a terminal goes to the whole group; the parent passes it on, once
     logs.configure(format=settings.log.format, level=settings.log.level)
+    structlog.contextvars.bind_contextvars(worker=index)  # their lines come out of one stdout
     raise SystemExit(run_loop(lambda: _work_as_child(settings, url, roles)))
 
 

@@ -26,7 +26,7 @@ create table dispatcher.deliveries (
 create index deliveries_by_lane on dispatcher.deliveries (shard, endpoint_id, due_at, id);
 create index deliveries_by_ordering_key on dispatcher.deliveries (endpoint_id, ordering_key, id)
   where ordering_key is not null;
-create index deliveries_by_expiry on dispatcher.deliveries (shard, expires_at) where expires_at is not null;
+create index deliveries_by_expiry on dispatcher.deliveries (expires_at) where expires_at is not null;
 create index deliveries_by_event on dispatcher.deliveries (event_id);
 comment on table dispatcher.deliveries is 'Pending deliveries. The owner of the shard alone sends them.';
 comment on column dispatcher.deliveries.due_at is

@@ -11,25 +11,31 @@ select
   extract(epoch from due.due_at)::float8 as due_at,
   extract(epoch from due.created_at)::float8 as created_at,
   extract(epoch from due.expires_at)::float8 as expires_at,
-  outbox.id as event_id,
-  outbox.tenant,
-  outbox.event_type,
-  outbox.payload,
-  extract(epoch from outbox.occurred_at)::float8 as occurred_at,
-  extract(epoch from outbox.inserted_at)::float8 as inserted_at
+  event.id as event_id,
+  event.tenant,
+  event.event_type,
+  event.payload,
+  extract(epoch from event.occurred_at)::float8 as occurred_at,
+  extract(epoch from event.inserted_at)::float8 as inserted_at
 from unnest($1::smallint[], $2::uuid[], $3::timestamptz[], $4::bigint[], $5::integer[])
   as lane (shard, endpoint_id, after_due, after_id, count)
 cross join lateral (
   select *
   from dispatcher.deliveries
-  where deliveries.shard = lane.shard
-    and deliveries.endpoint_id = lane.endpoint_id
-    and (deliveries.due_at, deliveries.id) > (lane.after_due, lane.after_id)
-    and deliveries.due_at <= coalesce($6, now())
-  order by deliveries.due_at, deliveries.id
+  where (deliveries.shard, deliveries.endpoint_id, deliveries.due_at, deliveries.id)
+      > (lane.shard, lane.endpoint_id, lane.after_due, lane.after_id)
+    and (deliveries.shard, deliveries.endpoint_id, deliveries.due_at)
+      <= (lane.shard, lane.endpoint_id, coalesce($6, now()))
+  order by deliveries.shard, deliveries.endpoint_id, deliveries.due_at, deliveries.id
   limit lane.count
 ) as due
-join dispatcher.outbox on outbox.id = due.event_id and outbox.inserted_at = due.event_at;
+cross join lateral (
+  select *
+  from dispatcher.outbox
+  where outbox.id = due.event_id
+    and outbox.inserted_at = due.event_at
+  limit 1 -- keeps the planner, who cannot know how few rows are due, from reading the whole outbox into a hash
+) as event;
 
 -- name: next_due
 -- When some lanes have their next work after an instant: $1 shards, $2 endpoints, $3 instants. Lanes without are left out.
@@ -40,11 +46,11 @@ from unnest($1::smallint[], $2::uuid[], $3::timestamptz[]) as lane (shard, endpo
 cross join lateral (
   select deliveries.due_at
   from dispatcher.deliveries
-  where deliveries.shard = lane.shard
-    and deliveries.endpoint_id = lane.endpoint_id
-    and deliveries.due_at > lane.after_due
-    and deliveries.due_at < 'infinity'
-  order by deliveries.due_at
+  where (deliveries.shard, deliveries.endpoint_id, deliveries.due_at)
+      > (lane.shard, lane.endpoint_id, lane.after_due)
+    and (deliveries.shard, deliveries.endpoint_id, deliveries.due_at)
+      < (lane.shard, lane.endpoint_id, timestamptz 'infinity')
+  order by deliveries.shard, deliveries.endpoint_id, deliveries.due_at
   limit 1
 ) as next;
 
@@ -57,8 +63,9 @@ with recursive lane as (
   cross join lateral (
     select deliveries.endpoint_id, deliveries.due_at
     from dispatcher.deliveries
-    where deliveries.shard = wanted.shard
-    order by deliveries.endpoint_id, deliveries.due_at
+    where (deliveries.shard, deliveries.endpoint_id) >= (wanted.shard, uuid '00000000-0000-0000-0000-000000000000')
+      and (deliveries.shard, deliveries.endpoint_id) <= (wanted.shard, uuid 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    order by deliveries.shard, deliveries.endpoint_id, deliveries.due_at
     limit 1
   ) as first
   union all
@@ -67,9 +74,9 @@ with recursive lane as (
   cross join lateral (
     select deliveries.endpoint_id, deliveries.due_at
     from dispatcher.deliveries
-    where deliveries.shard = lane.shard
-      and deliveries.endpoint_id > lane.endpoint_id
-    order by deliveries.endpoint_id, deliveries.due_at
+    where (deliveries.shard, deliveries.endpoint_id) > (lane.shard, lane.endpoint_id)
+      and (deliveries.shard, deliveries.endpoint_id) <= (lane.shard, uuid 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    order by deliveries.shard, deliveries.endpoint_id, deliveries.due_at
     limit 1
   ) as next
 )
@@ -212,34 +219,37 @@ limit $2;
 -- End pending deliveries of endpoints that get none any more: $1 shards, $2 endpoints, $3 whether each is archived (its
 -- deliveries are cancelled) or disabled (they die), $4 at most so many an endpoint, $5 not these (their requests are in
 -- flight), $6 now. Returns how many there were of each endpoint.
-with removed as (
+with lane as materialized (
+  select *
+  from unnest($1::smallint[], $2::uuid[], $3::boolean[]) as lane (shard, endpoint_id, archived)
+), removed as (
   delete from dispatcher.deliveries
-  using (
-    select doomed.id, doomed.shard, lane.archived
-    from unnest($1::smallint[], $2::uuid[], $3::boolean[]) as lane (shard, endpoint_id, archived)
+  where deliveries.ctid = any (array(
+    select doomed.ctid
+    from lane
     cross join lateral (
-      select candidate.id, candidate.shard
+      select candidate.ctid
       from dispatcher.deliveries as candidate
-      where candidate.shard = lane.shard
-        and candidate.endpoint_id = lane.endpoint_id
+      where (candidate.shard, candidate.endpoint_id) >= (lane.shard, lane.endpoint_id)
+        and (candidate.shard, candidate.endpoint_id) <= (lane.shard, lane.endpoint_id)
         and candidate.id <> all ($5::bigint[])
-      order by candidate.due_at, candidate.id
+      order by candidate.shard, candidate.endpoint_id, candidate.due_at, candidate.id
       limit $4
       for update skip locked
     ) as doomed
-  ) as chosen
-  where deliveries.id = chosen.id
-    and deliveries.shard = chosen.shard
-  returning deliveries.*, chosen.archived
+  ))
+  returning deliveries.*
 ), history as (
   insert into dispatcher.finished_deliveries
     (id, endpoint_id, event_id, event_at, created_at, finished_at, shard, attempts, manual, state, reason, status, error)
   select
-    id, endpoint_id, event_id, event_at, created_at, coalesce($6, now()), shard, attempts, manual,
-    case when archived then 'cancelled' else 'dead' end,
-    case when archived then 'endpoint_archived' else 'endpoint_disabled' end,
+    removed.id, removed.endpoint_id, removed.event_id, removed.event_at, removed.created_at, coalesce($6, now()),
+    removed.shard, removed.attempts, removed.manual,
+    case when lane.archived then 'cancelled' else 'dead' end,
+    case when lane.archived then 'endpoint_archived' else 'endpoint_disabled' end,
     null, null
   from removed
+  join lane on lane.endpoint_id = removed.endpoint_id
 )
 select removed.endpoint_id, count(*) as count
 from removed
@@ -249,21 +259,16 @@ group by removed.endpoint_id;
 -- End pending deliveries of some shards whose event has expired: $1 shards, $2 at most so many, $3 not these, $4 now.
 with removed as (
   delete from dispatcher.deliveries
-  where (deliveries.id, deliveries.shard) in (
-    select doomed.id, doomed.shard
-    from unnest($1::smallint[]) as wanted (shard)
-    cross join lateral (
-      select late.id, late.shard
-      from dispatcher.deliveries as late
-      where late.shard = wanted.shard
-        and late.expires_at <= coalesce($4, now())
-        and late.id <> all ($3::bigint[])
-      order by late.expires_at
-      limit $2
-      for update skip locked
-    ) as doomed
+  where deliveries.ctid = any (array(
+    select late.ctid
+    from dispatcher.deliveries as late
+    where late.expires_at <= coalesce($4, now())
+      and late.shard + 0 = any ($1::smallint[]) -- a sum, so that no other index than the one by expiry is thought of
+      and late.id <> all ($3::bigint[])
+    order by late.expires_at
     limit $2
-  )
+    for update skip locked
+  ))
   returning deliveries.*
 ), history as (
   insert into dispatcher.finished_deliveries
@@ -275,9 +280,15 @@ with removed as (
 )
 select
   removed.id, removed.endpoint_id, removed.event_id, removed.attempts, removed.manual, removed.ordering_key, removed.shard,
-  outbox.event_type
+  event.event_type
 from removed
-left join dispatcher.outbox on outbox.id = removed.event_id and outbox.inserted_at = removed.event_at;
+left join lateral (
+  select outbox.event_type
+  from dispatcher.outbox
+  where outbox.id = removed.event_id
+    and outbox.inserted_at = removed.event_at
+  limit 1
+) as event on true;
 
 -- name: kill_overdue
 -- End deliveries of failing endpoints that have waited for longer than their schedule's span, counted from the later of
@@ -285,24 +296,24 @@ left join dispatcher.outbox on outbox.id = removed.event_id and outbox.inserted_
 -- endpoint, $5 not these, $6 now. Looks at the oldest due only; the rest comes up later.
 with removed as (
   delete from dispatcher.deliveries
-  where (deliveries.id, deliveries.shard) in (
-    select oldest.id, oldest.shard
+  where deliveries.ctid = any (array(
+    select oldest.ctid
     from unnest($1::smallint[], $2::uuid[], $3::float8[]) as lane (shard, endpoint_id, span)
     join dispatcher.endpoint_health on endpoint_health.endpoint_id = lane.endpoint_id
     cross join lateral (
-      select candidate.id, candidate.shard, candidate.created_at, candidate.deliver_at
+      select candidate.ctid, candidate.id, candidate.created_at, candidate.deliver_at
       from dispatcher.deliveries as candidate
-      where candidate.shard = lane.shard
-        and candidate.endpoint_id = lane.endpoint_id
-        and candidate.due_at <= coalesce($6, now())
-      order by candidate.due_at, candidate.id
+      where (candidate.shard, candidate.endpoint_id) >= (lane.shard, lane.endpoint_id)
+        and (candidate.shard, candidate.endpoint_id, candidate.due_at)
+          <= (lane.shard, lane.endpoint_id, coalesce($6, now()))
+      order by candidate.shard, candidate.endpoint_id, candidate.due_at, candidate.id
       limit $4
       for update skip locked
     ) as oldest
     where oldest.id <> all ($5::bigint[])
       and greatest(oldest.created_at, oldest.deliver_at, endpoint_health.failing_since)
         <= coalesce($6, now()) - make_interval(secs => lane.span)
-  )
+  ))
   returning deliveries.*
 ), history as (
   insert into dispatcher.finished_deliveries
@@ -314,9 +325,15 @@ with removed as (
 )
 select
   removed.id, removed.endpoint_id, removed.event_id, removed.attempts, removed.manual, removed.ordering_key, removed.shard,
-  outbox.event_type
+  event.event_type
 from removed
-left join dispatcher.outbox on outbox.id = removed.event_id and outbox.inserted_at = removed.event_at;
+left join lateral (
+  select outbox.event_type
+  from dispatcher.outbox
+  where outbox.id = removed.event_id
+    and outbox.inserted_at = removed.event_at
+  limit 1
+) as event on true;
 
 -- name: first_attempts
 -- When some deliveries were first tried, for their notices: $1 ids.
@@ -336,9 +353,9 @@ cross join lateral (
   from (
     select
     from dispatcher.deliveries
-    where deliveries.shard = lane.shard
-      and deliveries.endpoint_id = lane.endpoint_id
-      and deliveries.due_at <= now()
+    where (deliveries.shard, deliveries.endpoint_id) >= (lane.shard, lane.endpoint_id)
+      and (deliveries.shard, deliveries.endpoint_id, deliveries.due_at) <= (lane.shard, lane.endpoint_id, now())
+    order by deliveries.shard, deliveries.endpoint_id, deliveries.due_at
     limit $3
   ) as counted
 ) as lane_count;

@@ -1,26 +1,34 @@
 -- name: read
 -- Unread events of some shards, past each shard's cursor: $1 shards, $2 cursors (positions), $3 at most so many a shard,
--- $4 at most so many in all, the first shards first.
+-- $4 at most so many in all, the first shards first. Here and elsewhere a range of one shard or lane is written as a
+-- comparison of rows: whatever the planner believes of a table that has just grown, it then walks the index in order and
+-- stops at the limit, instead of fetching all of a shard to sort it.
 select
   unread.shard,
   unread.position,
   unread.ordering_key is not null as ordered,
-  outbox.id,
-  outbox.tenant,
-  outbox.event_type,
-  outbox.payload,
-  extract(epoch from outbox.occurred_at)::float8 as occurred_at,
-  extract(epoch from outbox.inserted_at)::float8 as inserted_at
+  event.id,
+  event.tenant,
+  event.event_type,
+  event.payload,
+  extract(epoch from event.occurred_at)::float8 as occurred_at,
+  extract(epoch from event.inserted_at)::float8 as inserted_at
 from unnest($1::smallint[], $2::bigint[]) as wanted (shard, cursor)
 cross join lateral (
   select *
   from dispatcher.outbox_unread
-  where outbox_unread.shard = wanted.shard
-    and outbox_unread.position > wanted.cursor
-  order by outbox_unread.position
+  where (outbox_unread.shard, outbox_unread.position) > (wanted.shard, wanted.cursor)
+    and (outbox_unread.shard, outbox_unread.position) <= (wanted.shard, 9223372036854775807)
+  order by outbox_unread.shard, outbox_unread.position
   limit $3
 ) as unread
-join dispatcher.outbox on outbox.id = unread.event_id and outbox.inserted_at = unread.event_at
+cross join lateral (
+  select *
+  from dispatcher.outbox
+  where outbox.id = unread.event_id
+    and outbox.inserted_at = unread.event_at
+  limit 1 -- keeps the planner, who cannot know how few rows are unread, from reading the whole outbox into a hash
+) as event
 limit $4;
 
 -- name: lock_ordering
@@ -171,7 +179,8 @@ from unnest($1::smallint[]) as wanted (shard)
 cross join lateral (
   select outbox_unread.event_at
   from dispatcher.outbox_unread
-  where outbox_unread.shard = wanted.shard
-  order by outbox_unread.position
+  where (outbox_unread.shard, outbox_unread.position) >= (wanted.shard, 0)
+    and (outbox_unread.shard, outbox_unread.position) <= (wanted.shard, 9223372036854775807)
+  order by outbox_unread.shard, outbox_unread.position
   limit 1
 ) as first;

@@ -59,12 +59,12 @@ async def working(
         random=Random(1),
         sender=sender,
     )
+    await worker.start()
     try:
-        await worker.start()
         yield worker
-        await worker.stop(grace=settings.delivery.grace)
     finally:
-        pool.terminate()
+        await worker.stop(grace=settings.delivery.grace)
+        await pool.close()
 
 
 async def make_tenant(connection: Any, name: str = "acme", *, parent: str | None = None) -> str:
