@@ -1,5 +1,6 @@
 """A mail server that keeps what it is given, for the demo: SMTP on loopback, and nothing leaves it."""
 
+import logging
 import socket
 from asyncio import get_running_loop
 from collections.abc import AsyncIterator, Callable
@@ -41,6 +42,7 @@ async def receiving(mailbox: Mailbox, listener: socket.socket) -> AsyncIterator[
         raise ConfigError(
             "The demo's mail server is not installed. Install what the demo needs: pip install 'dispatcher[embedded]'"
         ) from None
+    logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's; it says every line of the dialogue
     loop = get_running_loop()
     server = await loop.create_server(lambda: SMTP(mailbox, hostname="mail.demo.example", loop=loop), sock=listener)
     try:

@@ -21,6 +21,8 @@ from dispatcher.clock import Clock
 TOLERANCE = 300
 """Seconds between the two clocks, as the standard's libraries have it."""
 
+UNNAMED = "(the body names no type)"
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -119,8 +121,8 @@ def _event_type(body: bytes, member: str) -> str:
     try:
         document: Any = json.loads(body)
     except ValueError:
-        return "?"
-    return str(document.get(member, "?")) if isinstance(document, dict) else "?"
+        return UNNAMED
+    return str(document.get(member, UNNAMED)) if isinstance(document, dict) else UNNAMED
 
 
 def _ignore(_: Arrival) -> None:

@@ -83,8 +83,8 @@ class Screen:
             cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             self._line(f"{INDENT}  {cells}".rstrip(), style="" if number else "bold")
 
-    def arrival(self, arrival: Arrival, *, milliseconds: float | None) -> None:
-        """Print a request that the receiver got: `milliseconds` after the commit, if that is known."""
+    def arrival(self, arrival: Arrival, *, took: str | None) -> None:
+        """Print a request that the receiver got; `took`: how long after what, of a first attempt."""
         if arrival.problem is not None:
             verdict, style = f"NOT VERIFIED: {arrival.problem}", "red"
         elif arrival.accepted:
@@ -96,8 +96,8 @@ class Screen:
             notes.append("a duplicate, dropped")
         elif arrival.attempt > 1:
             notes.append(f"attempt {arrival.attempt}")
-        elif milliseconds is not None:
-            notes.append(f"{milliseconds:.0f} ms after commit")
+        elif took is not None:
+            notes.append(took)
         instant = datetime.fromtimestamp(arrival.received_at, UTC).astimezone()
         self._line(
             f"{INDENT}{instant:%H:%M:%S}.{instant.microsecond // 1000:03}  {arrival.webhook_id}  "

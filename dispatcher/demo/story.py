@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import shlex
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
@@ -199,7 +200,7 @@ class Story:
             screen.code(f"{call} delivery list --state dead")
             screen.code(f"{call} delivery retry {dead.id}")
         screen.say("Insert events of your own, and see them arrive here; with SQL, or without:")
-        payload = '{"resource_id": "67890", "changed_fields": ["notes"]}'
+        payload = '{"resource_id": "67890", "event_type": "appointment.updated", "changed_fields": ["notes"]}'
         insert = (
             "insert into dispatcher.outbox (tenant, event_type, payload) "
             f"values ('{HEALTHIE}', 'appointment.updated', '{payload}');"
@@ -275,9 +276,9 @@ class Story:
         await self._sleep(BREATH)
 
     def _show_arrival(self, arrival: Arrival) -> None:
-        self._screen.arrival(arrival, milliseconds=self._milliseconds(arrival))
+        self._screen.arrival(arrival, took=self._took(arrival))
 
-    def _milliseconds(self, arrival: Arrival) -> float | None:
+    def _took(self, arrival: Arrival) -> str | None:
         """How long after its commit an event arrived. Of events from elsewhere only the time of the insert is known."""
         try:
             message_id = UUID(arrival.webhook_id)
@@ -285,12 +286,12 @@ class Story:
             return None
         if message_id.version != 7:  # noqa: PLR2004 - the version that begins with unix milliseconds
             return None
-        start = (message_id.int >> 80) / 1000
+        start, what = (message_id.int >> 80) / 1000, "insert"
         for began, committed in reversed(self._commits):
             if began - 0.001 <= start <= committed + 0.001:  # ids are rounded to a millisecond
-                start = committed
+                start, what = committed, "commit"
                 break
-        return max(0.0, (arrival.received_at - start) * 1000)
+        return f"{max(1, math.ceil((arrival.received_at - start) * 1000))} ms after {what}"
 
     # looking
 
