@@ -104,7 +104,12 @@ def _user_agent(value: object) -> object:
 
 
 def _path(value: object) -> object:
-    return Path(value).expanduser() if isinstance(value, str | Path) else value
+    if not isinstance(value, str | Path):
+        return value
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # a user without a home, as containers like to have: the working folder stands in for it
+        return Path(str(value).replace("~", ".", 1))
 
 
 def _existing_file(value: object) -> object:
