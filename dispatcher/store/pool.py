@@ -3,6 +3,7 @@
 Works through PgBouncer in transaction mode when told so. Knows no tables.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any, Final
@@ -111,6 +112,8 @@ async def open_pool(
     session state, and an open transaction is rolled back by whoever opened it.
     """
     options = _options(application_name, pgbouncer=pgbouncer, statement_cache=True)
+    # that the database is away is said once, by whoever needs it; asyncpg says it again and again, with its own traceback
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
 
     async def attempt() -> asyncpg.Pool:
         return await asyncpg.create_pool(

@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 
-from dispatcher.store import pool
+from dispatcher.store import outbox, pool
 
 CHANNEL = "dispatcher"
 
@@ -30,6 +30,7 @@ class Wakeup:
                 self._url, application_name="dispatcher wake-up", patience=0, command_timeout=self.pause
             )
             await self._connection.add_listener(CHANNEL, self._heard)
+            await outbox.fill_wakeups(self._connection)  # a crash of the server empties the unlogged table
             self._on_wake()  # something may have been said while nobody listened
         else:
             await self._connection.execute("select 1")
