@@ -44,8 +44,10 @@ class Step(Protocol):
 class Availability:
     """Whether the database is there, said once when it goes and once when it returns."""
 
-    def __init__(self, on_change: Callable[[bool], None]) -> None:
+    def __init__(self, on_change: Callable[[bool], None], *, probe: Callable[[], Awaitable[object]]) -> None:
+        """`probe` asks the database anything, and raises what that raises."""
         self._on_change = on_change
+        self._probe = probe
         self.up = True
 
     def away(self, error: BaseException) -> None:
@@ -55,8 +57,12 @@ class Availability:
             logger.warning("database.lost", error=str(error) or type(error).__name__)
             self._on_change(False)
 
-    def back(self) -> None:
-        """Take note of a success."""
+    async def ask(self) -> None:
+        """See whether it is back, and take note if so; raises what the database raises.
+
+        A step that ends well proves nothing: it may have had nothing to ask the database.
+        """
+        await self._probe()
         if not self.up:
             self.up = True
             logger.info("database.returned")
@@ -104,12 +110,17 @@ class Loop:
 
     async def _run(self) -> None:
         outage = OUTAGE_FIRST
+        lost = False
         while not self._stopping:
             self._woken.clear()
             try:
+                if lost:
+                    await self._availability.ask()
+                    lost = False
                 done = await self.step.run_once()
             except Exception as error:
                 if self._is_outage(error):
+                    lost = True
                     self._availability.away(error)
                     await self._wait(outage, wakeable=False)
                     outage = min(outage * 2, OUTAGE_LONGEST)
@@ -118,7 +129,6 @@ class Loop:
                     await self._wait(FAULT_PAUSE, wakeable=False)
                 continue
             outage = OUTAGE_FIRST
-            self._availability.back()
             if not done:
                 await self._wait(self.step.pause, wakeable=True)
             else:

@@ -71,7 +71,7 @@ class Worker:
         self._own_sender: Sender | None = None
         self._mailer: SmtpMailer | None = None
         self._wakeup: Wakeup | None = None
-        self._availability = Availability(metrics.database_up)
+        self._availability = Availability(metrics.database_up, probe=self._ask_database)
         self._loops: dict[str, Loop] = {}
         self._engine: Engine | None = None
 
@@ -192,11 +192,15 @@ class Worker:
         """Tell what must hold for this process to do its work."""
         wrong: str | None = None
         try:
-            async with asyncio.timeout(2), self._pool.acquire() as connection:
-                await connection.fetchval("select 1")
+            async with asyncio.timeout(2):
+                await self._ask_database()
         except Exception as error:  # noqa: BLE001 - whatever it is, the database is of no use
             wrong = str(error) or type(error).__name__
         return {"database": wrong}
+
+    async def _ask_database(self) -> None:
+        async with self._pool.acquire() as connection:
+            await connection.fetchval("select 1")
 
 
 def make_mailer(smtp: SmtpSettings) -> SmtpMailer | None:
