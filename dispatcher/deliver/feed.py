@@ -252,8 +252,10 @@ class Sweep:
         """Find out which endpoints of new shards have work, and when."""
         async with self._pool.acquire() as connection:
             await self._mend_order(connection, shards)
-            for work in await store.lanes_with_work(connection, shards):
-                self._lanes.note(work.endpoint_id, work.due_at)
+            works = await store.lanes_with_work(connection, shards)
+        # Nothing is awaited between this and the taking: an endpoint noted before would be loaded as another worker's.
+        for work in works:
+            self._lanes.note(work.endpoint_id, work.due_at)
         self._on_work()
 
     async def run_once(self) -> int:
