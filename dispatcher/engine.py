@@ -133,7 +133,13 @@ class Engine:
             pool,
             identity,
             ownership=ownership,
-            hooks=Hooks(gained=self.sweep.take_over, held_back=self._held_back, lost=self._lost, drained=self._drained),
+            hooks=Hooks(
+                gained=self.sweep.take_over,
+                held_back=self._held_back,
+                kept=self._kept,
+                lost=self._lost,
+                drained=self._drained,
+            ),
             clock=clock,
             lease=settings.shards.lease,
             metrics=metrics,
@@ -179,6 +185,11 @@ class Engine:
     def _held_back(self, shards: Sequence[Shard]) -> None:
         for shard in shards:
             self._lanes.hold_shard(shard)
+
+    def _kept(self, shards: Sequence[Shard]) -> None:
+        for shard in shards:
+            self._lanes.resume_shard(shard)
+        self._on_work()
 
     def _drained(self, shard: Shard) -> bool:
         return self._lanes.in_flight(shard) == 0 and not self.fanout.works_on(shard)

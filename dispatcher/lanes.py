@@ -153,6 +153,13 @@ class Lanes:
             self._let_go(lane)
             self._turns.place(lane, self._now)
 
+    def resume_shard(self, shard: Shard) -> None:
+        """Go on with a shard that is not given back after all."""
+        self._stopped.discard(shard)
+        for lane in self._by_shard.get(shard, ()):
+            lane.open = lane.active
+            self._turns.place(lane, self._now)
+
     def evict(self, now: float, *, idle: float = 600) -> list[EndpointId]:
         """Drop the lanes that have done nothing for `idle` seconds and have nothing to remember; return which.
 

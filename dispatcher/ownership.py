@@ -49,9 +49,9 @@ class Ownership:
         """Mark shards as surplus."""
         self._surplus.update(shard for shard in shards if shard in self._epochs)
 
-    def keep_all(self) -> None:
-        """Give nothing back after all."""
-        self._surplus.clear()
+    def keep(self, shards: Iterable[Shard]) -> None:
+        """Do not give these back after all."""
+        self._surplus.difference_update(shards)
 
     def lose(self, shards: Iterable[Shard]) -> None:
         """Forget shards: given back, or taken by another worker."""

@@ -34,6 +34,8 @@ class Hooks:
     """Called before anything is done for new shards."""
     held_back: Callable[[Sequence[Shard]], None]
     """Nothing new may be begun for these."""
+    kept: Callable[[Sequence[Shard]], None]
+    """These were held back, and are not given back after all."""
     lost: Callable[[Sequence[Shard]], None]
     """Forget all about these."""
     drained: Callable[[Shard], bool]
@@ -98,24 +100,30 @@ class Shards:
 
     async def _balance(self, connection: object, *, share: int) -> None:
         held = len(self._ownership.epochs)
-        if held > share:
-            await self._give_back(connection, surplus=held - share)
-            return
-        self._ownership.keep_all()
-        if held < share:
+        self._mark_surplus(max(0, held - share))
+        if self._ownership.surplus:
+            await self._give_back(connection)
+        elif held < share:
             gained = await store.acquire(connection, self._worker.id, lease=self._lease, limit=share - held)
             if gained:
                 logger.info("shards.taken", shards=len(gained), owned=held + len(gained))
                 await self._hooks.gained(list(gained))
                 self._ownership.take(gained)
 
-    async def _give_back(self, connection: object, *, surplus: int) -> None:
-        """Mark the surplus, and release what of it is drained."""
+    def _mark_surplus(self, surplus: int) -> None:
+        """Hold back as many shards as there are too many; go on with those that there are not, when others have left."""
         missing = surplus - len(self._ownership.surplus)
         if missing > 0:
             chosen = sorted(self._ownership.active, reverse=True)[:missing]
             self._ownership.hold_back(chosen)
             self._hooks.held_back(chosen)
+        elif missing < 0:
+            chosen = sorted(self._ownership.surplus)[:-missing]
+            self._ownership.keep(chosen)
+            self._hooks.kept(chosen)
+
+    async def _give_back(self, connection: object) -> None:
+        """Release what of the surplus is drained."""
         drained = [shard for shard in self._ownership.surplus if self._hooks.drained(shard)]
         if drained:
             self._forget(drained)
