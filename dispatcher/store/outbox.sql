@@ -37,43 +37,62 @@ select pg_advisory_xact_lock(730204, shard) from unnest($1::integer[]) as shard;
 
 -- name: fan_out
 -- Turn unread events into pending deliveries: $1 shards, $2 positions, $3 now. An event that is no longer unread (a
--- worker that lost its lease came late) makes none. Returns the deliveries that are due at once or later.
+-- worker that lost its lease came late) makes none. Returns the deliveries that are due at once or later. Who wants what
+-- is asked once for all events of a tenant and type.
 with gone as (
   delete from dispatcher.outbox_unread
   using unnest($1::smallint[], $2::bigint[]) as read (shard, position)
   where outbox_unread.shard = read.shard
     and outbox_unread.position = read.position
-  returning outbox_unread.*
+  returning outbox_unread as event
+), route as materialized (
+  -- each part is fenced in: the planner cannot know how few kinds of events and how many endpoints there are, and must
+  -- begin with the events
+  select kind.events, wanted.endpoint_id, endpoint.shard
+  from (
+    select
+      (gone.event).tenant,
+      dispatcher.patterns_of((gone.event).event_type) as patterns,
+      array_agg(gone.event) as events
+    from gone
+    group by (gone.event).tenant, (gone.event).event_type
+  ) as kind
+  cross join lateral (
+    select distinct subscriptions.endpoint_id
+    from dispatcher.subscriptions
+    where subscriptions.tenant = kind.tenant
+      and subscriptions.pattern = any (kind.patterns)
+  ) as wanted
+  cross join lateral (
+    select endpoints.shard
+    from dispatcher.endpoints
+    where endpoints.id = wanted.endpoint_id
+      and endpoints.state <> 'disabled'
+      and endpoints.archived_at is null
+    limit 1
+  ) as endpoint
 ), matched as (
   insert into dispatcher.deliveries
     (endpoint_id, event_id, event_at, created_at, due_at, expires_at, deliver_at, shard)
   select
-    endpoints.id,
-    gone.event_id,
-    gone.event_at,
+    route.endpoint_id,
+    event.event_id,
+    event.event_at,
     coalesce($3, now()),
-    greatest(coalesce($3, now()), gone.deliver_at),
-    gone.expires_at,
-    gone.deliver_at,
-    endpoints.shard
-  from gone
-  cross join lateral (
-    select distinct subscriptions.endpoint_id
-    from dispatcher.subscriptions
-    where subscriptions.tenant = gone.tenant
-      and subscriptions.pattern = any (dispatcher.patterns_of(gone.event_type))
-  ) as wanted
-  join dispatcher.endpoints on endpoints.id = wanted.endpoint_id
-  where endpoints.state <> 'disabled'
-    and endpoints.archived_at is null
-  order by gone.position
+    greatest(coalesce($3, now()), event.deliver_at),
+    event.expires_at,
+    event.deliver_at,
+    route.shard
+  from route
+  cross join lateral unnest(route.events) as event
+  order by event.position
   returning deliveries.id, deliveries.endpoint_id, deliveries.event_id, deliveries.due_at, deliveries.created_at,
     deliveries.expires_at, deliveries.shard
 ), unmatched as (
   insert into dispatcher.unmatched_events (event_id, event_at, tenant, recorded_at)
-  select gone.event_id, gone.event_at, gone.tenant, coalesce($3, now())
+  select (gone.event).event_id, (gone.event).event_at, (gone.event).tenant, coalesce($3, now())
   from gone
-  where gone.event_id not in (select matched.event_id from matched)
+  where (gone.event).event_id not in (select matched.event_id from matched)
 )
 select
   matched.id,
@@ -93,48 +112,66 @@ with gone as (
   using unnest($1::smallint[], $2::bigint[]) as read (shard, position)
   where outbox_unread.shard = read.shard
     and outbox_unread.position = read.position
-  returning outbox_unread.*
+  returning outbox_unread as event
+), route as materialized (
+  -- each part is fenced in: the planner cannot know how few kinds of events and how many endpoints there are, and must
+  -- begin with the events
+  select kind.events, wanted.endpoint_id, endpoint.shard
+  from (
+    select
+      (gone.event).tenant,
+      dispatcher.patterns_of((gone.event).event_type) as patterns,
+      array_agg(gone.event) as events
+    from gone
+    group by (gone.event).tenant, (gone.event).event_type
+  ) as kind
+  cross join lateral (
+    select distinct subscriptions.endpoint_id
+    from dispatcher.subscriptions
+    where subscriptions.tenant = kind.tenant
+      and subscriptions.pattern = any (kind.patterns)
+  ) as wanted
+  cross join lateral (
+    select endpoints.shard
+    from dispatcher.endpoints
+    where endpoints.id = wanted.endpoint_id
+      and endpoints.state <> 'disabled'
+      and endpoints.archived_at is null
+    limit 1
+  ) as endpoint
 ), matched as (
   insert into dispatcher.deliveries
     (endpoint_id, event_id, event_at, created_at, due_at, expires_at, deliver_at, ordering_key, shard)
   select
-    endpoints.id,
-    gone.event_id,
-    gone.event_at,
+    route.endpoint_id,
+    event.event_id,
+    event.event_at,
     coalesce($3, now()),
     case
-      when gone.ordering_key is not null and (
-        row_number() over (partition by endpoints.id, gone.ordering_key order by gone.position) > 1
+      when event.ordering_key is not null and (
+        row_number() over (partition by route.endpoint_id, event.ordering_key order by event.position) > 1
         or exists (
           select from dispatcher.deliveries as earlier
-          where earlier.endpoint_id = endpoints.id
-            and earlier.ordering_key = gone.ordering_key
+          where earlier.endpoint_id = route.endpoint_id
+            and earlier.ordering_key = event.ordering_key
         )
       ) then 'infinity'
-      else greatest(coalesce($3, now()), gone.deliver_at)
+      else greatest(coalesce($3, now()), event.deliver_at)
     end,
-    gone.expires_at,
-    gone.deliver_at,
-    gone.ordering_key,
-    endpoints.shard
-  from gone
-  cross join lateral (
-    select distinct subscriptions.endpoint_id
-    from dispatcher.subscriptions
-    where subscriptions.tenant = gone.tenant
-      and subscriptions.pattern = any (dispatcher.patterns_of(gone.event_type))
-  ) as wanted
-  join dispatcher.endpoints on endpoints.id = wanted.endpoint_id
-  where endpoints.state <> 'disabled'
-    and endpoints.archived_at is null
-  order by gone.position
+    event.expires_at,
+    event.deliver_at,
+    event.ordering_key,
+    route.shard
+  from route
+  cross join lateral unnest(route.events) as event
+  order by event.position
   returning deliveries.id, deliveries.endpoint_id, deliveries.event_id, deliveries.due_at, deliveries.created_at,
     deliveries.expires_at, deliveries.ordering_key, deliveries.shard
 ), unmatched as (
   insert into dispatcher.unmatched_events (event_id, event_at, tenant, recorded_at)
-  select gone.event_id, gone.event_at, gone.tenant, coalesce($3, now())
+  select (gone.event).event_id, (gone.event).event_at, (gone.event).tenant, coalesce($3, now())
   from gone
-  where gone.event_id not in (select matched.event_id from matched)
+  where (gone.event).event_id not in (select matched.event_id from matched)
 )
 select
   matched.id,
