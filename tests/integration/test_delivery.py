@@ -13,7 +13,7 @@ import svix
 from support.receiver import Behaviour, Receiver, answer, close_silently, gzip_bomb, hang, redirect, reset
 from support.world import SECRET, finished, insert_event, insert_events, make_endpoint, make_tenant, until, working
 
-QUICK = {"retry__schedule": "50ms,50ms"}
+QUICK = "50ms,50ms"
 """Three attempts within a tenth of a second."""
 
 
@@ -197,7 +197,7 @@ async def test_what_is_not_2xx_is_retried_by_the_schedule_and_dies(
     database: str, connection: Any, behaviour: Behaviour, expected: tuple[str, int | None, str]
 ) -> None:
     """Every failure gets the whole schedule, each attempt is logged, and then the delivery dies as exhausted."""
-    async with Receiver() as receiver, working(database, egress__timeout="150ms", **QUICK):
+    async with Receiver() as receiver, working(database, egress__timeout="150ms", retry__schedule=QUICK):
         receiver.on("/hook", behaviour)
         await make_endpoint(connection, f"{receiver.url}/hook")
         event_id = await insert_event(connection)
@@ -213,7 +213,7 @@ async def test_what_is_not_2xx_is_retried_by_the_schedule_and_dies(
 
 async def test_a_redirect_is_a_failure_and_not_followed(database: str, connection: Any) -> None:
     """A 3xx to a live server is retried as a failure; the server it points to hears nothing."""
-    async with Receiver() as target, Receiver() as receiver, working(database, **QUICK):
+    async with Receiver() as target, Receiver() as receiver, working(database, retry__schedule=QUICK):
         receiver.on("/hook", redirect(f"{target.url}/there"))
         await make_endpoint(connection, f"{receiver.url}/hook")
         await insert_event(connection)
@@ -227,7 +227,7 @@ async def test_a_refused_connection_and_an_unknown_name_are_retried(database: st
     """Nobody listening, or no such name: unreachable, with the class and a line for people."""
     async with Receiver() as receiver:
         port = receiver.port
-    async with working(database, **QUICK):
+    async with working(database, retry__schedule=QUICK):
         await make_endpoint(connection, f"http://127.0.0.1:{port}/hook", subscriptions=["refused"])
         await make_endpoint(connection, "http://no-such-host.invalid/hook", subscriptions=["unknown"])
         await insert_event(connection, "refused")
@@ -242,7 +242,7 @@ async def test_a_refused_connection_and_an_unknown_name_are_retried(database: st
 
 async def test_a_blocked_address_is_retried_and_names_the_setting(database: str, connection: Any) -> None:
     """Nothing is sent to a forbidden address; the log says which address, and which setting would allow it."""
-    async with Receiver() as receiver, working(database, egress__allow_subnets="192.0.2.0/24", **QUICK):
+    async with Receiver() as receiver, working(database, egress__allow_subnets="192.0.2.0/24", retry__schedule=QUICK):
         await make_endpoint(connection, f"{receiver.url}/hook")
         await insert_event(connection)
 

@@ -36,7 +36,8 @@ async def test_a_bad_row_is_refused_by_a_constraint_that_says_why(
 @pytest.mark.parametrize("column", ["tenant", "event_type", "payload"])
 async def test_what_is_required_must_be_there(transaction: Any, column: str) -> None:
     """A missing column is named, also beside an idempotency key."""
-    values = {"tenant": "acme", "event_type": "x", "payload": "{}", "idempotency_key": "k"} | {column: None}
+    values: dict[str, Any] = {"tenant": "acme", "event_type": "x", "payload": "{}", "idempotency_key": "k"}
+    values[column] = None
 
     with pytest.raises(asyncpg.NotNullViolationError) as refused:
         await insert_event(transaction, **values)

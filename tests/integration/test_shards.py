@@ -15,6 +15,8 @@ from dispatcher.store import shards as store
 from dispatcher.store.pool import Pool, open_pool
 from support.clock import FakeClock
 
+ALL = {Shard(number) for number in range(SHARD_COUNT)}
+
 LEASE = 30.0
 """Seconds: longer than any test; leases end here by being cut short in the table."""
 
@@ -84,7 +86,7 @@ async def test_one_worker_takes_all(pool: Pool) -> None:
 
     await beat(alone)
 
-    assert alone.owned == alone.gained == set(range(SHARD_COUNT))
+    assert alone.owned == alone.gained == ALL
 
 
 async def test_a_second_worker_gets_half(pool: Pool) -> None:
@@ -95,7 +97,7 @@ async def test_a_second_worker_gets_half(pool: Pool) -> None:
     await beat(second, first, second)
 
     assert (len(first.owned), len(second.owned)) == (128, 128)
-    assert first.owned | second.owned == set(range(SHARD_COUNT))
+    assert first.owned | second.owned == ALL
     assert first.lost == second.owned
 
 
@@ -112,7 +114,7 @@ async def test_a_shard_with_work_under_way_is_given_back_only_when_it_is_drained
     """A surplus shard stays, without new work, until its requests have ended."""
     first, second = Member(pool), Member(pool)
     await beat(first)
-    first.busy = set(range(200, SHARD_COUNT))
+    first.busy = {shard for shard in ALL if shard >= 200}
 
     await beat(second, first, second)
     kept = first.owned & first.busy
@@ -120,7 +122,7 @@ async def test_a_shard_with_work_under_way_is_given_back_only_when_it_is_drained
     first.busy = set()
     await beat(first, second)
 
-    assert kept == surplus == set(range(200, SHARD_COUNT))
+    assert kept == surplus == {shard for shard in ALL if shard >= 200}
     assert (len(first.owned), len(second.owned)) == (128, 128)
 
 
@@ -128,7 +130,7 @@ async def test_surplus_shards_are_kept_when_the_other_worker_leaves(pool: Pool) 
     """What was held back for a worker that is gone is worked on again."""
     staying, leaving = Member(pool), Member(pool)
     await beat(staying)
-    staying.busy = set(range(SHARD_COUNT))
+    staying.busy = ALL
     await beat(leaving, staying)
     held_back = staying.ownership.surplus
     await leaving.step.leave()
@@ -149,7 +151,7 @@ async def test_a_dead_workers_shards_are_taken_when_its_leases_are_over(pool: Po
 
     await beat(heir)
 
-    assert heir.owned == set(range(SHARD_COUNT))
+    assert heir.owned == ALL
     assert all(heir.ownership.epochs[shard] == before[shard] + 1 for shard in before)
 
 
@@ -162,7 +164,7 @@ async def test_a_worker_finds_out_that_it_lost_its_shards(pool: Pool, connection
 
     await beat(slow)
 
-    assert slow.lost == set(range(SHARD_COUNT))
+    assert slow.lost == ALL
     assert slow.owned == set()
 
 
@@ -198,7 +200,7 @@ async def test_leaving_gives_everything_back_at_once(pool: Pool) -> None:
     await leaving.step.leave()
     await beat(staying)
 
-    assert staying.owned == set(range(SHARD_COUNT))
+    assert staying.owned == ALL
 
 
 async def test_two_that_start_together_never_own_a_shard_both(pool: Pool) -> None:
