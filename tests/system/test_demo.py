@@ -1,15 +1,17 @@
 """`dispatcher demo`, as people run it: a process of its own, on loopback, that leaves nothing behind."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,8 +146,24 @@ def test_its_commands_work_while_it_runs(tmp_path: Path) -> None:
     assert "dead: Given up" in next(answer.stdout for command, answer in answers.items() if "explain" in command)
     assert "PAYMENT_FAILED  /decoda-payments  verified  204  attempt 4" in rest
     assert len(re.findall("appointment.updated  /healthie  verified  204", rest)) >= 1
+    assert readme_log_line().keys() in [line.keys() for line in attempts_in(answers)]
     assert process.returncode == 0, complaints
     assert not folder_of(printed).exists()
+
+
+def readme_log_line() -> dict[str, Any]:
+    """The line of the log that README.md shows."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    line: dict[str, Any] = json.loads(block)
+    return line
+
+
+def attempts_in(answers: "Mapping[str, subprocess.CompletedProcess[str]]") -> list[dict[str, Any]]:
+    """The attempts in what `tail` printed of the log."""
+    [log] = [answer.stdout for command, answer in answers.items() if command.startswith("tail")]
+    lines = [json.loads(line) for line in log.splitlines()]
+    return [line for line in lines if line["event"] == "delivery.attempted"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["terminated", "terminal closed"])
