@@ -220,12 +220,12 @@ class Lane:
 
     def forgettable(self, now: float) -> bool:
         """Tell whether a lane made anew would know as much: nothing in memory, and well, or at its end."""
-        if self.held or self.flying or self.unrecorded or self.pull is not None:
+        if self.held or self.flying or self.unrecorded or self.pull is not None or self.allowed_at > now:
             return False
         if self.endpoint.archived or self.endpoint.state is EndpointState.DISABLED:
             return True
         well = not self.hung and self.pause == 0.0 and self.endpoint.health.failing_since is None
-        return well and self.unread_due == inf and max(self.cool_until, self.allowed_at) <= now
+        return well and self.unread_due == inf and self.cool_until <= now
 
     # pace
 

@@ -339,12 +339,15 @@ class Lanes:
         self._turns.place(lane, now)
 
     def skip(self, delivery: Delivery, now: float) -> None:
-        """Hear that a delivery ends without being sent (it expired, for one); that is to be recorded."""
+        """Hear that a delivery ends without being sent (it expired, for one); that is to be recorded.
+
+        A rate limit counts it all the same, as it does what is released: to give the allowance back later would let
+        more requests through at that moment than the rate.
+        """
         self._now = now
         landed = self._land(delivery)
         if landed is not None:
             lane, _ = landed
-            lane.allowed_at -= lane.interval
             self._turns.place(lane, now)
 
     def _land(self, delivery: Delivery) -> tuple[Lane, int] | None:
@@ -384,7 +387,6 @@ class Lanes:
         del self._known[delivery.id]
         self._in_flight -= 1
         self._busy[delivery.shard] -= 1
-        sender.allowed_at -= sender.interval
         lane = self._lanes.get(delivery.endpoint_id)
         if lane is not None:
             lane.miss(key_of(delivery))
