@@ -224,5 +224,6 @@ async def open_worker_pool(settings: Settings, url: str) -> Pool:
         minimum=POOL_SPARE,
         maximum=settings.database.pool_size,
         pgbouncer=settings.database.pgbouncer,
+        by_key=True,
         command_timeout=STATEMENT_SECONDS,
     )

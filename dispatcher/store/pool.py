@@ -54,6 +54,12 @@ MENDS: Final[Mapping[str, str]] = {
 """Refusals that waiting does not mend."""
 
 
+BY_KEY: Final[Mapping[str, str]] = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""For sessions whose statements look their rows up by key. A connection keeps a plan as long as no vacuum comes by; one
+that was made while the hot tables were empty would read them from end to end, batch after batch, once a burst of a
+million rows has come."""
+
+
 def is_outage(error: BaseException) -> bool:
     """Whether `error` means that the database is away, so that reconnecting helps; false for errors of a query."""
     match error:
@@ -103,15 +109,21 @@ async def open_pool(
     minimum: int = 1,
     maximum: int = 4,
     pgbouncer: bool = False,
+    by_key: bool = False,
     patience: float = PATIENCE,
     command_timeout: float | None = None,
 ) -> asyncpg.Pool:
     """Open a pool with `minimum` connections made; arguments and errors as for `connect`.
 
+    `by_key`: no plan shall read a table from end to end, however small it is when the plan is made (PgBouncer's
+    sessions keep no plans, and need no such care).
+
     Connections are given back as they are, without the round trip that would reset the session: nothing here changes
     session state, and an open transaction is rolled back by whoever opened it.
     """
     options = _options(application_name, pgbouncer=pgbouncer, statement_cache=True)
+    if by_key and not pgbouncer:
+        options["server_settings"] |= BY_KEY
     # that the database is away is said once, by whoever needs it; asyncpg says it again and again, with its own traceback
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
 
