@@ -122,10 +122,7 @@ class Fanout:
                 if ordered:
                     await store.lock_ordering(connection, ordered)
                 deliveries = await store.fan_out(connection, unread, now=self._clock.override())
-            # only what is committed may be behind the cursor
-            for item in unread:
-                if item.position > self._cursors.get(item.shard, 0):
-                    self._cursors[item.shard] = item.position
+            self._advance(unread)  # only now: only what is committed may be behind the cursors
             own = [delivery for delivery in deliveries if delivery.shard in self._ownership.epochs]
             self._lanes.hand_over(own, self._clock.now())
             if len(own) != len(deliveries):
@@ -134,6 +131,19 @@ class Fanout:
             self._busy = frozenset()
         self._count(unread, deliveries)
         self._on_work()
+
+    def _advance(self, unread: Sequence[store.Unread]) -> None:
+        """Move the cursors to where this batch got.
+
+        That can be back: a large transaction that began early and committed late leaves more rows behind the cursor
+        than one reading from the head can take. Where the batch may have been cut short, the next goes on from its end.
+        """
+        full = len(unread) >= BATCH
+        for shard, items in groupby(unread, key=lambda item: item.shard):
+            positions = [item.position for item in items]
+            last = max(positions)
+            cut = full or len(positions) >= PER_SHARD
+            self._cursors[shard] = last if cut else max(last, self._cursors.get(shard, 0))
 
     async def _tell_others(self, connection: Connection, deliveries: Sequence[Delivery]) -> None:
         """Let the owners of other shards know of deliveries made for them.
