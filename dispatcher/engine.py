@@ -23,14 +23,17 @@ from dispatcher.metrics import Metrics
 from dispatcher.model import Delivery, DeliveryId, Shard
 from dispatcher.ownership import Ownership
 from dispatcher.sealing import Sealer
-from dispatcher.service import Step
+from dispatcher.service import Step, finish
 from dispatcher.settings import Settings
 from dispatcher.shards import Hooks, Shards
 from dispatcher.store import shards as shard_store
 from dispatcher.store.pool import Pool, is_outage
 
-LAST_RESULTS_SECONDS: Final = 10.0
+LAST_RESULTS_SECONDS: Final = 5.0
 """How long a database that is away is given to take the last results, at the end."""
+
+LEAVE_SECONDS: Final = 3.0
+"""And to take back the shards; without it they are free when the leases run out."""
 
 logger = structlog.get_logger()
 
@@ -209,24 +212,25 @@ class Engine:
         """
         await stop(*(step.name for step in (self.fanout, self.pulling, self.refresh, self.sweep, self.send)))
         cut = await self.send.stop(grace=grace)
-        await stop(self.record.name, self.reap.name)
-        await self._write_last_results()
-        await stop(self.shards.name)
+        await stop(self.record.name, self.reap.name, self.shards.name)
+        if not await finish(self._write_last_results(), within=LAST_RESULTS_SECONDS):
+            logger.error("results.lost", results=len(self.record.waiting), effect="they will be sent again")
+        await self._leave()
+        logger.info("worker.drained", cut_short=cut)
+
+    async def _leave(self) -> None:
         try:
-            await self.shards.leave()
+            left = await finish(self.shards.leave(), within=LEAVE_SECONDS)
         except Exception as error:
             if not is_outage(error):
                 raise
+            left = False
+        if not left:
             logger.warning("shards.not_given_back", effect="others take them when the leases run out")
-        logger.info("worker.drained", cut_short=cut)
 
     async def _write_last_results(self) -> None:
-        try:
-            async with asyncio.timeout(LAST_RESULTS_SECONDS):
-                while self.record.waiting:
-                    await self._try_to_record()
-        except TimeoutError:
-            logger.error("results.lost", results=len(self.record.waiting), effect="they will be sent again")
+        while self.record.waiting:
+            await self._try_to_record()
 
     async def _try_to_record(self) -> None:
         try:

@@ -17,6 +17,9 @@ import structlog
 OUTAGE_FIRST, OUTAGE_LONGEST = 0.1, 2.0
 """Seconds between tries while the database is away, doubling: quick for a restart, quiet for a long outage."""
 
+CANCEL_SECONDS: Final = 1.0
+"""For a cancelled run to end: one that waits for a database that does not answer may take minutes to give up."""
+
 FAULT_PAUSE: Final = 1.0
 """Seconds after a fault of ours, so that a step that always fails does not fill the log."""
 
@@ -101,12 +104,8 @@ class Loop:
         """Let the run that is under way end, for up to `within` seconds, and begin no other."""
         self._stopping = True
         self._woken.set()
-        if self._task is None:
-            return
-        _, late = await asyncio.wait([self._task], timeout=within)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        if self._task is not None and not await finish(self._task, within=within):
+            logger.warning("step.cancelled", step=self.step.name)
 
     async def _run(self) -> None:
         outage = OUTAGE_FIRST
@@ -259,6 +258,28 @@ class Child(Protocol):
     def is_alive(self) -> bool:
         """Whether it runs."""
         ...
+
+
+async def finish(work: Awaitable[object], *, within: float) -> bool:
+    """Let `work` end, for up to `within` seconds, then cancel it; returns whether it ended by itself.
+
+    Raises what it raises. Unlike `asyncio.timeout`, does not wait for what comes to no end even when it is cancelled.
+    """
+    task = asyncio.ensure_future(work)
+    ended, late = await asyncio.wait([task], timeout=within)
+    for one in ended:
+        one.result()
+    for one in late:
+        one.add_done_callback(_look_away)
+        one.cancel()
+        await asyncio.wait([one], timeout=CANCEL_SECONDS)
+    return not late
+
+
+def _look_away(task: "asyncio.Future[object]") -> None:
+    """Let nobody complain that a cancelled task's failure was not looked at."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def stop_all(loops: Sequence[Loop], *, within: float) -> None:

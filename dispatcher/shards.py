@@ -6,6 +6,7 @@ No coordinator: each worker counts the live ones and takes or gives until it has
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 import structlog
@@ -22,6 +23,10 @@ ROLE: Final = "deliver"
 
 BEATS: Final = 3
 """Renewals per lease: two may fail before it runs out."""
+
+COMEBACK: Final = 5.0
+"""Seconds after an outage that outlasted the leases in which no shard is taken: the database was away for their owners,
+too. They try again every two seconds, and they alone know what they have sent."""
 
 logger = structlog.get_logger()
 
@@ -66,6 +71,9 @@ class Shards:
         self._lease = lease
         self._metrics = metrics
         self._enrolled = False
+        self._renewed = False
+        self._takes_from = -inf
+        """When shards may be taken, on the monotonic clock."""
 
     @property
     def pause(self) -> float:
@@ -91,6 +99,10 @@ class Shards:
         asked = self._clock.monotonic()
         held = dict(self._ownership.epochs)
         kept = await store.renew(connection, self._worker.id, held, lease=self._lease)
+        now = self._clock.monotonic()
+        if self._renewed and not self._ownership.runs(now):
+            self._takes_from = now + COMEBACK
+        self._renewed = True
         self._ownership.prolong(asked + self._lease)
         lost = [shard for shard in held if shard not in kept]
         if lost:
@@ -103,7 +115,7 @@ class Shards:
         self._mark_surplus(max(0, held - share))
         if self._ownership.surplus:
             await self._give_back(connection)
-        elif held < share:
+        elif held < share and self._clock.monotonic() >= self._takes_from:
             gained = await store.acquire(connection, self._worker.id, lease=self._lease, limit=share - held)
             if gained:
                 logger.info("shards.taken", shards=len(gained), owned=held + len(gained))

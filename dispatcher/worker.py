@@ -36,8 +36,11 @@ ROLES: Final = ("deliver", "notify", "maintain")
 STATEMENT_SECONDS: Final = 30.0
 """No statement here takes longer than a second; a database that does not answer for so long is taken for lost."""
 
-STOP_SECONDS: Final = 10.0
+STOP_SECONDS: Final = 5.0
 """For a step to end the run that it is in."""
+
+READY_SECONDS: Final = 2.0
+"""For the database to answer a question about its health: what is slower is of no use to the steps either."""
 
 POOL_SPARE: Final = 1
 """Connections that are opened at once; the others come when they are wanted."""
@@ -168,10 +171,12 @@ class Worker:
 
     async def stop(self, *, grace: float) -> None:
         """Drain: begin nothing, wait up to `grace` seconds for what is in flight, record it, give the shards back."""
-        if self._engine is not None:
-            await self._stop(Wakeup.name)
-            await self._engine.drain(self._stop, grace=grace)
-        await self._stop(*self._loops)
+        engine = self._engine
+        delivering = set() if engine is None else {step.name for step in engine.steps}
+        await asyncio.gather(
+            self._stop(*(self._loops.keys() - delivering)),
+            *([] if engine is None else [engine.drain(self._stop, grace=grace)]),
+        )
         await self._close()
 
     async def _stop(self, *names: str) -> None:
@@ -192,15 +197,15 @@ class Worker:
         """Tell what must hold for this process to do its work."""
         wrong: str | None = None
         try:
-            async with asyncio.timeout(2):
-                await self._ask_database()
+            await self._ask_database()
         except Exception as error:  # noqa: BLE001 - whatever it is, the database is of no use
             wrong = str(error) or type(error).__name__
         return {"database": wrong}
 
     async def _ask_database(self) -> None:
-        async with self._pool.acquire() as connection:
-            await connection.fetchval("select 1")
+        # no asyncio.timeout: a connection is not given back before its statement is cancelled, which may take long
+        async with self._pool.acquire(timeout=READY_SECONDS) as connection:
+            await connection.fetchval("select 1", timeout=READY_SECONDS)
 
 
 def make_mailer(smtp: SmtpSettings) -> SmtpMailer | None:
