@@ -22,7 +22,7 @@ from dispatcher.model import DeliveryState, EndpointId
 from dispatcher.store import history
 from dispatcher.store.pool import connect
 
-PATIENCE: Final = 8.0
+PATIENCE: Final = 15.0
 """Seconds to wait for anything: all of it takes milliseconds, and the failing endpoint two seconds."""
 
 LOOK_EVERY: Final = 0.02
