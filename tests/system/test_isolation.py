@@ -1,10 +1,8 @@
 """One slow receiver hurts nobody else: latency beside an endpoint that hangs, one that refuses, and one with a backlog."""
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from statistics import median, quantiles
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -12,11 +10,9 @@ import pytest
 
 from dispatcher.lanes import Lanes
 from dispatcher.worker import Worker
+from support.latency import measure
 from support.receiver import Behaviour, Exchange, Receiver, answer, hang
-from support.world import insert_event, insert_events, make_endpoint, until, working
-
-EVENTS = 40
-"""Single events a measurement: enough for a median and a ninth decile that mean something."""
+from support.world import insert_events, make_endpoint, until, working
 
 BACKLOG = 100_000
 
@@ -28,57 +24,7 @@ HELD_PER_LANE = 200
 
 OWN_FLOOD = 30.0
 """Seconds that an event inserted behind 100,000 others of its own tenant may wait at most: events of one tenant are fanned
-out in the order of their inserts, here at 20,000 to 25,000 a second."""
-
-SLOWER, SLACK = 3.0, 0.020
-"""How much slower a single event may be beside the others: three times, and a batch of fan-out (about 250 rows, 15 ms)
-that it may have to wait for. The bound is wide because the receiver, the producer and the worker share one core here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Latencies:
-    """Seconds from the insert to the arrival, one event after the other."""
-
-    seconds: Sequence[float]
-
-    @property
-    def median(self) -> float:
-        """Half of them are below it."""
-        return median(self.seconds)
-
-    @property
-    def p90(self) -> float:
-        """Nine in ten are below it."""
-        return quantiles(self.seconds, n=10)[-1]
-
-    def __str__(self) -> str:
-        return (
-            f"median {self.median * 1000:.1f} ms, p90 {self.p90 * 1000:.1f} ms, "
-            f"most {max(self.seconds) * 1000:.1f} ms, n {len(self.seconds)}"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A worker, its receiver, and a good endpoint whose events are timed."""
-
-    connection: Any
-    receiver: Receiver
-    lanes: Lanes
-    tenant: str
-
-    async def measure(self, count: int = EVENTS, *, also: Sequence["asyncio.Future[Any]"] = ()) -> Latencies:
-        """Insert single events, each after the one before was answered and recorded; at least `count`, and until `also` is done."""
-        clock = asyncio.get_running_loop().time
-        seconds: list[float] = []
-        while len(seconds) < count or not all(work.done() for work in also):
-            came = len(self.receiver.at("/good"))
-            inserted_at = clock()
-            await insert_event(self.connection, "single", tenant=self.tenant)
-            *_, request = await self.receiver.wait_for(came + 1, timeout=60, path="/good")
-            seconds.append(request.at - inserted_at)
-            assert self.lanes.held <= 4 * HELD_PER_LANE
-        return Latencies(seconds)
+out in the order of their inserts, here at 10,000 to 25,000 a second. Once that is done, it is as any other."""
 
 
 def slowly(over: asyncio.Event, *, seconds: float = 0.25) -> Behaviour:
@@ -145,22 +91,27 @@ async def test_a_hanging_a_refusing_and_a_flooded_endpoint_slow_nobody_down(
         stack.push_async_callback(producer.close)
         worker = await stack.enter_async_context(working(database, roles=("deliver",), egress__timeout="1s"))
         stack.callback(over.set)
-        scene = Scene(connection, receiver, lanes_of(worker), tenant)
+        lanes = lanes_of(worker)
+
+        def memory_is_bounded() -> None:
+            assert lanes.held <= 4 * HELD_PER_LANE
+
+        timed = partial(measure, connection, receiver, tenant=tenant, check=memory_is_bounded)
         receiver.on("/slow", slowly(over))
         await make_endpoint(connection, f"{receiver.url}/good", tenant=tenant, subscriptions=["single"])
         await make_endpoint(connection, f"{receiver.url}/slow", tenant="big", subscriptions=["bulk"], timeout=60.0)
-        await scene.measure(5)  # connections are opened, statements planned
+        await timed(count=5)  # connections are opened, statements planned
 
-        idle = await scene.measure()
+        idle = await timed()
         await make_trouble(connection, receiver)
-        troubled = await scene.measure()
+        troubled = await timed()
         flood = asyncio.ensure_future(insert_events(producer, BACKLOG, "bulk", tenant="big"))
-        flooding = await scene.measure(also=[flood])
+        flooding = await timed(also=[flood])
         spread = asyncio.ensure_future(
             until(lambda: producer.fetchval("select count(*) < 100 from dispatcher.outbox_unread"), timeout=120)
         )
-        spreading = await scene.measure(1, also=[spread])
-        flooded = await scene.measure()
+        spreading = await timed(count=2, also=[spread])
+        flooded = await timed()
         still_waiting = await waiting(connection, "big")
 
     figures = {"idle": idle, "troubled": troubled, "flooding": flooding, "spreading": spreading, "flooded": flooded}
@@ -169,6 +120,7 @@ async def test_a_hanging_a_refusing_and_a_flooded_endpoint_slow_nobody_down(
     said = "; ".join(f"{name}: {latencies}" for name, latencies in figures.items())
     assert still_waiting > 0.9 * BACKLOG
     assert receiver.most_in_flight["/hang"] == 1
-    assert all(latencies.median <= SLOWER * idle.median + SLACK for latencies in figures.values()), said
-    assert all(latencies.p90 <= SLOWER * idle.p90 + 5 * SLACK for latencies in figures.values()), said
-    assert max(spreading.seconds) < (OWN_FLOOD if tenant == "big" else 2.0), said
+    if tenant == "big":
+        del figures["spreading"]
+        assert max(spreading.seconds) < OWN_FLOOD, said
+    assert all(latencies.unhurt(idle) for latencies in figures.values()), said
