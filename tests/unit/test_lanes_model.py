@@ -286,7 +286,7 @@ class LanesMachine(RuleBasedStateMachine):
 
     @rule(
         number=endpoints,
-        act=st.sampled_from(["pause", "resume", "resume", "rewind", "rewind", "hold", "lose", "take", "evict"]),
+        act=st.sampled_from(["pause", "resume", "resume", "rewind", "rewind", "hold", "keep", "lose", "take", "evict"]),
     )
     def operate(self, number: int, act: str) -> None:
         """A person, the sweep or the owner of the shards does something."""
@@ -303,6 +303,9 @@ class LanesMachine(RuleBasedStateMachine):
             case "hold" if endpoint.shard in self.owned:
                 self.stopped.add(endpoint.shard)
                 self.lanes.hold_shard(endpoint.shard)
+            case "keep":
+                self.stopped.discard(endpoint.shard)
+                self.lanes.resume_shard(endpoint.shard)
             case "lose":
                 self.lose(endpoint.shard)
             case "take":
