@@ -22,6 +22,7 @@ from dispatcher.lanes import Lanes
 from dispatcher.metrics import Metrics
 from dispatcher.model import Delivery, DeliveryId, Shard
 from dispatcher.ownership import Ownership
+from dispatcher.replay import Replay
 from dispatcher.sealing import Sealer
 from dispatcher.service import Step, finish
 from dispatcher.settings import Settings
@@ -132,6 +133,9 @@ class Engine:
         self.fanout = Fanout(
             pool, ownership=ownership, lanes=lanes, clock=clock, metrics=metrics, on_work=self._on_work
         )
+        self.replay = Replay(
+            pool, ownership=ownership, lanes=lanes, clock=clock, metrics=metrics, on_work=self._on_work
+        )
         self.shards = Shards(
             pool,
             identity,
@@ -160,6 +164,7 @@ class Engine:
             self.sweep,
             self.record,
             self.reap,
+            self.replay,
         )
 
     # what the parts ask of each other
@@ -195,7 +200,8 @@ class Engine:
         self._on_work()
 
     def _drained(self, shard: Shard) -> bool:
-        return self._lanes.in_flight(shard) == 0 and not self.fanout.works_on(shard)
+        makes = self.fanout.works_on(shard) or self.replay.works_on(shard)
+        return self._lanes.in_flight(shard) == 0 and not makes
 
     def _lost(self, shards: Sequence[Shard]) -> None:
         self.fanout.forget(shards)
@@ -210,7 +216,8 @@ class Engine:
 
         `stop` ends the loops of steps, by their names.
         """
-        await stop(*(step.name for step in (self.fanout, self.pulling, self.refresh, self.sweep, self.send)))
+        makers = (self.fanout, self.replay)
+        await stop(*(step.name for step in (*makers, self.pulling, self.refresh, self.sweep, self.send)))
         cut = await self.send.stop(grace=grace)
         await stop(self.record.name, self.reap.name, self.shards.name)
         if not await finish(self._write_last_results(), within=LAST_RESULTS_SECONDS):

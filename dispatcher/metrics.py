@@ -7,6 +7,7 @@ there, and whoever renders adds them up. Nothing here judges or waits.
 
 import os
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -88,6 +89,9 @@ class Metrics:
         self._delivered = self._finished.labels(DeliveryState.DELIVERED, "")
         fanned_out = self._counter("events_fanned_out_total", "Events read from the outbox.", "matched")
         self._matched, self._unmatched = fanned_out.labels("true"), fanned_out.labels("false")
+        self._replayed = self._counter(
+            "replayed_deliveries_total", "Finished deliveries that replays came to, by what became of them.", "fate"
+        )
         self._overtaken = self._counter(
             "overtaken_rows_total",
             "Rows that only a sweep found: committed behind the place that was read to.",
@@ -153,6 +157,11 @@ class Metrics:
         """Events were read from the outbox: so many were wanted by an endpoint, so many by none."""
         self._matched.inc(matched)
         self._unmatched.inc(unmatched)
+
+    def replayed(self, fates: Iterable[tuple[str, int]]) -> None:
+        """A replay came to so many finished deliveries of each fate."""
+        for fate, count in fates:
+            self._replayed.labels(fate).inc(count)
 
     def overtaken(self, table: str, count: int) -> None:
         """A sweep found rows of `outbox` or `deliveries` that had been passed over."""

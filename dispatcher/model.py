@@ -13,6 +13,7 @@ from uuid import UUID
 EventId = NewType("EventId", UUID)
 EndpointId = NewType("EndpointId", UUID)
 DeliveryId = NewType("DeliveryId", int)
+ReplayId = NewType("ReplayId", UUID)
 Shard = NewType("Shard", int)
 
 SHARD_COUNT = 256

@@ -9,6 +9,7 @@ from dispatcher.admin.endpoints import EndpointsAdmin
 from dispatcher.admin.events import EventsAdmin
 from dispatcher.admin.explain import ExplainAdmin
 from dispatcher.admin.inputs import UNSET, NewEvent, Unset, WebhookChanges, WebhookDraft
+from dispatcher.admin.replays import ReplayDraft, ReplaysAdmin
 from dispatcher.admin.results import (
     DeliveryDetails,
     DeliveryPage,
@@ -21,6 +22,7 @@ from dispatcher.admin.tenants import TenantsAdmin
 from dispatcher.store.endpoints import EndpointRow, HealthRow, SecretRow
 from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
 from dispatcher.store.keys import Key
+from dispatcher.store.replays import Fate, ReplayRow, ReplayState
 from dispatcher.store.tenants import Tenant
 
 __all__ = [
@@ -34,11 +36,15 @@ __all__ = [
     "EndpointRow",
     "EventRow",
     "Explanation",
+    "Fate",
     "Finding",
     "HealthRow",
     "Key",
     "NewEvent",
     "NewKey",
+    "ReplayDraft",
+    "ReplayRow",
+    "ReplayState",
     "SecretRow",
     "Tenant",
     "Unset",
@@ -47,5 +53,5 @@ __all__ = [
 ]
 
 
-class Admin(TenantsAdmin, EndpointsAdmin, EventsAdmin, DeliveriesAdmin, ExplainAdmin):
+class Admin(TenantsAdmin, EndpointsAdmin, EventsAdmin, DeliveriesAdmin, ReplaysAdmin, ExplainAdmin):
     """Everything that people do, by noun; one object for the command line, the HTTP API and the console."""

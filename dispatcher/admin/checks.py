@@ -97,7 +97,7 @@ def settings_of(draft: WebhookDraft, *, https_only: bool, policy: AddressPolicy)
         headers=_headers(draft.headers),
         retry_schedule=None if retry_schedule is None else parse_schedule(retry_schedule, field="retry_schedule"),
         timeout=None if timeout is None else _timeout(timeout),
-        rate_limit=_rate_limit(draft.rate_limit),
+        rate_limit=rate(draft.rate_limit, field="rate_limit"),
         warn_after=_span(draft.warn_after, field="warn_after"),
         disable_after=_span(draft.disable_after, field="disable_after"),
         metadata=_metadata(draft.metadata),
@@ -118,34 +118,38 @@ def changed(
     return replace(EndpointSettings(**kept), **{key: getattr(checked, key) for key in given})
 
 
-def subscriptions(patterns: Sequence[str]) -> tuple[str, ...]:
+def subscriptions(texts: Sequence[str]) -> tuple[str, ...]:
     """Check event types and patterns; duplicates are folded, the order stays."""
-    if isinstance(patterns, str):
-        patterns = [patterns]
-    folded = tuple(dict.fromkeys(patterns))
-    if not folded:
-        raise _subscription(
+    if isinstance(texts, str):
+        texts = [texts]
+    if not texts:
+        raise InvalidInput(
             "A webhook needs at least one subscription: an event type like `appointment.created`, a pattern like "
-            "`appointment.*`, or `*` for all."
+            "`appointment.*`, or `*` for all.",
+            field="subscriptions",
         )
+    return patterns(texts, field="subscriptions", what="A subscription")
+
+
+def patterns(texts: Sequence[str], *, field: str, what: str) -> tuple[str, ...]:
+    """Check event types and patterns, of a subscription or a filter."""
+    folded = tuple(dict.fromkeys(texts))
     if len(folded) > MOST_SUBSCRIPTIONS:
-        raise _subscription(f"A webhook has at most {MOST_SUBSCRIPTIONS} subscriptions. Use a pattern, or `*` for all.")
+        raise InvalidInput(
+            f"At most {MOST_SUBSCRIPTIONS} subscriptions can be given. Use a pattern, or `*` for all.", field=field
+        )
     for pattern in folded:
-        name(pattern, field="subscriptions", what="A subscription")
+        name(pattern, field=field, what=what)
         if (
             "*" in pattern
             and pattern != "*"
             and (not pattern.endswith(".*") or pattern.count("*") > 1 or pattern == ".*")
         ):
-            raise _subscription(
-                f"The subscription `{pattern}` is no pattern: `*` stands alone, or last and behind a full stop, as in "
-                "`appointment.*`."
+            raise InvalidInput(
+                f"`{pattern}` is no pattern: `*` stands alone, or last and behind a full stop, as in `appointment.*`.",
+                field=field,
             )
     return folded
-
-
-def _subscription(message: str) -> InvalidInput:
-    return InvalidInput(message, field="subscriptions")
 
 
 def _email(address: str | None) -> str | None:
@@ -205,13 +209,13 @@ def _timeout(value: str | float) -> float:
     return seconds
 
 
-def _rate_limit(value: float | None) -> float | None:
+def rate(value: float | None, *, field: str) -> float | None:
+    """Check how many a second."""
     if value is None:
         return None
     if not (math.isfinite(value) and 0 < value <= HIGHEST_RATE):
         raise InvalidInput(
-            f"A rate limit is a number of requests per second, more than 0 and at most {HIGHEST_RATE:g}.",
-            field="rate_limit",
+            f"A rate is a number of requests per second, more than 0 and at most {HIGHEST_RATE:g}.", field=field
         )
     return float(value)
 

@@ -4,6 +4,7 @@ Every function returns plain dicts, lists, strings, numbers and nulls, ready for
 """
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from dispatcher.admin.results import DeliveryDetails, DeliveryPage, EndpointFind
 from dispatcher.store.endpoints import EndpointRow, EndpointSettings, SecretRow
 from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
 from dispatcher.store.keys import Key
+from dispatcher.store.replays import Fate, ReplayRow
 from dispatcher.store.tenants import Tenant
 
 Json = dict[str, Any]
@@ -214,6 +216,40 @@ def attempt_json(attempt: AttemptRow) -> Json:
         "startedDate": iso(attempt.started_at),
         "status": attempt.status,
         "verdict": attempt.verdict,
+    }
+
+
+def replay_json(replay: ReplayRow) -> Json:
+    """`{id, tenant, webhookId, state, states, since, until, types, causes, rate, expected, replayed, skipped, …}`."""
+    wanted = replay.wanted
+    return {
+        "causes": list(wanted.causes or ()),
+        "createdDate": iso(replay.created_at),
+        "expected": replay.expected,
+        "finishedDate": iso(replay.finished_at),
+        "id": str(replay.id),
+        "rate": replay.rate,
+        "reason": replay.reason,
+        **replay_count_json(replay.fates),
+        "since": iso(wanted.since),
+        "state": str(replay.state),
+        "states": [str(state) for state in wanted.states],
+        "tenant": replay.tenant,
+        "types": list(wanted.patterns or ()),
+        "until": iso(wanted.until),
+        "webhookId": str(replay.endpoint_id),
+    }
+
+
+def replay_count_json(fates: Mapping[Fate, int]) -> Json:
+    """`{replayed, skipped: {expired, pastRetention, superseded}}`: of a dry run, what they would be."""
+    return {
+        "replayed": fates.get(Fate.REPLAYED, 0),
+        "skipped": {
+            "expired": fates.get(Fate.EXPIRED, 0),
+            "pastRetention": fates.get(Fate.PAST_RETENTION, 0),
+            "superseded": fates.get(Fate.SUPERSEDED, 0),
+        },
     }
 
 

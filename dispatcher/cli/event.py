@@ -1,13 +1,13 @@
 """`dispatcher event`: something that happened, as written to the outbox."""
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
+from dispatcher.cli.instants import FORM, instant
 from dispatcher.cli.run import Call, command, group
 from dispatcher.errors import InvalidInput
 from dispatcher.model import EventId
@@ -15,8 +15,6 @@ from dispatcher.model import EventId
 app = group("Send, show and explain events.")
 
 Id = Annotated[UUID, typer.Argument(metavar="ID", help="The event's id, which is the webhook-id on the wire.")]
-
-_INSTANT = "as 2026-01-31T12:00:00Z, or +10m from now"
 
 
 @command(app, "send")
@@ -30,7 +28,7 @@ def send(
     ],
     event_id: Annotated[UUID | None, typer.Option("--id", metavar="UUID", help="Its id; else one is made.")] = None,
     occurred_at: Annotated[
-        str | None, typer.Option("--occurred-at", metavar="TIME", help=f"When it happened, {_INSTANT}.")
+        str | None, typer.Option("--occurred-at", metavar="TIME", help=f"When it happened, {FORM}.")
     ] = None,
     deliver_at: Annotated[
         str | None, typer.Option("--deliver-at", metavar="TIME", help="Do not deliver before.")
@@ -58,9 +56,9 @@ def send(
         event_type=event_type,
         payload=_read(payload),
         id=None if event_id is None else EventId(event_id),
-        occurred_at=_instant(occurred_at, "--occurred-at"),
-        deliver_at=_instant(deliver_at, "--deliver-at"),
-        expires_at=_instant(expires_at, "--expires-at"),
+        occurred_at=instant(occurred_at, "--occurred-at"),
+        deliver_at=instant(deliver_at, "--deliver-at"),
+        expires_at=instant(expires_at, "--expires-at"),
         idempotency_key=idempotency_key,
         ordering_key=ordering_key,
     )
@@ -136,24 +134,3 @@ def _read(payload: str) -> str:
     except UnicodeDecodeError:
         raise InvalidInput("The payload is not UTF-8, which JSON has to be. Convert it.", field="payload") from None
     return payload
-
-
-def _instant(text: str | None, option: str) -> datetime | None:
-    """Read an instant of ISO 8601 with its offset, or `+DURATION` from now."""
-    from dispatcher.clock import Clock
-    from dispatcher.retry import parse_duration
-
-    if text is None:
-        return None
-    if text.startswith("+"):
-        return datetime.fromtimestamp(Clock().now() + parse_duration(text[1:], field=option), UTC)
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidInput(f"`{text}` is no time for {option}. Write it {_INSTANT}.", field=option) from None
-    if instant.tzinfo is None:
-        raise InvalidInput(
-            f"`{text}` for {option} does not say in which time zone. Put Z behind it for UTC, or an offset like +02:00.",
-            field=option,
-        )
-    return instant

@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import config, delivery, demo, doctor, event, key, listen, migrate, secret, serve, tenant, webhook
+from dispatcher.cli import (
+    config,
+    delivery,
+    demo,
+    doctor,
+    event,
+    key,
+    listen,
+    migrate,
+    replay,
+    secret,
+    serve,
+    tenant,
+    webhook,
+)
 from dispatcher.cli.run import group
 
 app = group(
@@ -24,6 +38,7 @@ for name, noun in (
     ("webhook", webhook),
     ("event", event),
     ("delivery", delivery),
+    ("replay", replay),
     ("secret", secret),
 ):
     app.add_typer(noun.app, name=name)
