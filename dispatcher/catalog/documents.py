@@ -6,7 +6,7 @@ is replaced by the rules of JSON, as AsyncAPI demands.
 """
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,6 +26,11 @@ MOST_STEPS = 32
 
 _VERBATIM = frozenset({"const", "default", "enum", "example", "examples"})
 """Keys below which a `$ref` is data, not a reference."""
+
+_NAMES = frozenset(
+    {"properties", "patternProperties", "definitions", "$defs", "schemas", "channels", "operations", "messages"}
+)
+"""Keys below which keys are names, which say nothing of what is below them."""
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -137,25 +142,37 @@ def _parts(pointer: str) -> list[str]:
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/")]
 
 
-def references(value: Any, pointer: str = "", *, verbatim: bool = False) -> Iterator[tuple[str, str]]:
+def references(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
     """Give every reference in a tree: the pointer to it, and where it leads."""
+    for place in _places(value, pointer):
+        if isinstance(place.value, dict) and isinstance(reference := place.value.get("$ref"), str):
+            yield place.pointer, reference
+
+
+def _places(value: Any, pointer: str, *, names: bool = False) -> Iterator[Place]:
+    """Give all lists and mappings of a tree that are not data; `names`: the keys here are the user's own."""
     if isinstance(value, list):
         for index, item in enumerate(value):
-            yield from references(item, pointer_to(pointer, index))
+            yield from _places(item, pointer_to(pointer, index))
     elif isinstance(value, dict):
-        if isinstance(reference := value.get("$ref"), str):
-            yield pointer, reference
+        yield Place(pointer, value)
         for key, item in value.items():
-            if verbatim or key not in _VERBATIM:
-                # below `properties` and their like, names are the user's own
-                names = not verbatim and key in {
-                    "properties",
-                    "patternProperties",
-                    "definitions",
-                    "schemas",
-                    "channels",
-                }
-                yield from references(item, pointer_to(pointer, key), verbatim=names)
+            if names or key not in _VERBATIM:
+                yield from _places(item, pointer_to(pointer, key), names=not names and key in _NAMES)
+
+
+def walk(value: Any, replace: Callable[[str], Any], *, names: bool = False) -> Any:
+    """Return a copy of a tree in which every mapping with a reference is what `replace` makes of that reference."""
+    if isinstance(value, list):
+        return [walk(item, replace) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(reference := value.get("$ref"), str):
+        return replace(reference)
+    return {
+        key: walk(item, replace, names=not names and key in _NAMES) if names or key not in _VERBATIM else item
+        for key, item in value.items()
+    }
 
 
 def parse(text: str | bytes, name: str) -> Document:
