@@ -160,6 +160,12 @@ class ApiSettings(Section):
     """The tenants' HTTP API."""
 
     listen: Listen = Field("127.0.0.1:8080", examples=['"127.0.0.1:8080"'])
+    body_limit: int = Field(1048576, ge=1024, le=104857600, examples=["1048576"])
+    """Bytes of a request's body."""
+    rate_limit: float = Field(100.0, ge=0, examples=["100"])
+    """Requests a second for each key, twice as many at once; 0 for any number."""
+    pool_size: int = Field(5, ge=1, le=100, examples=["5"])
+    """Connections to the database, beside those of the workers."""
 
 
 class OpsSettings(Section):
@@ -507,7 +513,7 @@ def _shown(place: tuple[str, str], value: Any) -> Any:
         return [format_duration(delay) for delay in value]
     if isinstance(value, tuple):
         return [str(one) for one in value]
-    if isinstance(value, float) and place != ("retry", "jitter"):
+    if isinstance(value, float) and place not in {("retry", "jitter"), ("api", "rate_limit")}:
         return format_duration(value)
     return str(value) if isinstance(value, Path) else value
 

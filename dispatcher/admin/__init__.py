@@ -4,11 +4,14 @@ Every method raises `InvalidInput` (naming the field) or `NotFound`, with a mess
 with a `tenant` argument acts for that tenant alone, to which others' things do not exist; without it, for an operator.
 """
 
+from dispatcher.admin.catalog import CatalogAdmin
 from dispatcher.admin.deliveries import DeliveriesAdmin
 from dispatcher.admin.endpoints import EndpointsAdmin
 from dispatcher.admin.events import EventsAdmin
 from dispatcher.admin.explain import ExplainAdmin
-from dispatcher.admin.inputs import UNSET, NewEvent, Unset, WebhookChanges, WebhookDraft
+from dispatcher.admin.inputs import UNSET, LogFilter, NewEvent, Unset, WebhookChanges, WebhookDraft
+from dispatcher.admin.log import LogAdmin
+from dispatcher.admin.once import Given, OnceAdmin
 from dispatcher.admin.replays import ReplayDraft, ReplaysAdmin
 from dispatcher.admin.results import (
     DeliveryDetails,
@@ -16,6 +19,8 @@ from dispatcher.admin.results import (
     EndpointFinding,
     Explanation,
     Finding,
+    LoggedDelivery,
+    LogPage,
     NewKey,
 )
 from dispatcher.admin.tenants import TenantsAdmin
@@ -38,8 +43,12 @@ __all__ = [
     "Explanation",
     "Fate",
     "Finding",
+    "Given",
     "HealthRow",
     "Key",
+    "LogFilter",
+    "LogPage",
+    "LoggedDelivery",
     "NewEvent",
     "NewKey",
     "ReplayDraft",
@@ -53,5 +62,15 @@ __all__ = [
 ]
 
 
-class Admin(TenantsAdmin, EndpointsAdmin, EventsAdmin, DeliveriesAdmin, ReplaysAdmin, ExplainAdmin):
+class Admin(
+    TenantsAdmin,
+    EndpointsAdmin,
+    EventsAdmin,
+    LogAdmin,
+    DeliveriesAdmin,
+    ReplaysAdmin,
+    ExplainAdmin,
+    OnceAdmin,
+    CatalogAdmin,
+):
     """Everything that people do, by noun; one object for the command line, the HTTP API and the console."""

@@ -12,7 +12,7 @@ import orjson
 from dispatcher.admin.base import Base
 from dispatcher.admin.events import limit_of, refuse_unusable
 from dispatcher.admin.results import DeliveryDetails, DeliveryPage
-from dispatcher.errors import InvalidInput, NotFound
+from dispatcher.errors import Conflict, InvalidInput, NotFound
 from dispatcher.model import DeliveryId, DeliveryState, EndpointId
 from dispatcher.store import deliveries as delivery_store
 from dispatcher.store import endpoints as endpoint_store
@@ -110,17 +110,17 @@ class DeliveriesAdmin(Base):
 
     async def _make_due(self, connection: Any, delivery: DeliveryRow) -> None:
         if delivery.due_at is None:
-            raise InvalidInput(
+            raise Conflict(
                 f"The delivery {delivery.id} waits for an earlier one with the ordering key `{delivery.ordering_key}`. "
                 "Retry or cancel that one.",
                 field="id",
             )
         if not await manual.make_due(connection, delivery.id, delivery.shard, now=self._now()):
-            raise InvalidInput(f"The delivery {delivery.id} has just ended. Look at it again.", field="id")
+            raise Conflict(f"The delivery {delivery.id} has just ended. Look at it again.", field="id")
 
     async def _repeat(self, connection: Any, delivery: DeliveryRow) -> DeliveryId:
         if delivery.event_type is None:
-            raise InvalidInput(
+            raise Conflict(
                 f"The event {delivery.event_id} is past retention, and its payload with it; it cannot be sent again.",
                 field="id",
             )
@@ -133,14 +133,14 @@ class DeliveriesAdmin(Base):
         async with self._transaction() as connection:
             delivery = await self._delivery(connection, delivery_id, tenant)
             if delivery.state is not DeliveryState.PENDING:
-                raise InvalidInput(
+                raise Conflict(
                     f"The delivery {delivery_id} is {delivery.state} already; only a pending one can be cancelled.",
                     field="id",
                 )
             if delivery.ordering_key is not None:
                 await outbox.lock_ordering(connection, [delivery.shard])
             if not await manual.cancel(connection, delivery_id, delivery.shard, now=self._now()):
-                raise InvalidInput(f"The delivery {delivery_id} has just ended. Look at it again.", field="id")
+                raise Conflict(f"The delivery {delivery_id} has just ended. Look at it again.", field="id")
             if delivery.ordering_key is not None:
                 freed = [(delivery.endpoint_id, delivery.ordering_key)]
                 await delivery_store.promote(connection, freed, now=self._now())

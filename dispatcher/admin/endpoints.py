@@ -7,8 +7,8 @@ from typing import Any
 
 from dispatcher.admin import checks
 from dispatcher.admin.base import Base
-from dispatcher.admin.inputs import WebhookChanges, WebhookDraft
-from dispatcher.errors import ConfigError, InvalidInput
+from dispatcher.admin.inputs import Unset, WebhookChanges, WebhookDraft
+from dispatcher.errors import ConfigError, Conflict, InvalidInput
 from dispatcher.model import EndpointId, EndpointState
 from dispatcher.sealing import SETTING
 from dispatcher.signature import key_of, new_secret
@@ -37,6 +37,8 @@ class EndpointsAdmin(Base):
         secret = new_secret() if draft.secret is None else draft.secret
         async with self._transaction() as connection:
             await self._tenant(connection, tenant)
+            admitted = await self._doorkeeper.admit(connection, settings.subscriptions)
+            settings = replace(settings, subscriptions=admitted)
             endpoint_id = await store.insert(connection, tenant, settings, now=self._now())
             assert endpoint_id is not None  # tenants are never deleted
             await store.replace_secret(connection, endpoint_id, self._sealer.seal(secret), overlap=0, now=self._now())
@@ -63,6 +65,9 @@ class EndpointsAdmin(Base):
         """Change some fields."""
         async with self._changing(webhook_id, tenant) as (connection, endpoint):
             settings = checks.changed(endpoint, changes, https_only=self._https_only, policy=self._policy)
+            if not isinstance(changes.subscriptions, Unset):
+                admitted = await self._doorkeeper.admit(connection, settings.subscriptions)
+                settings = replace(settings, subscriptions=admitted)
             await store.update(connection, webhook_id, settings, now=self._now())
             return await self._endpoint(connection, webhook_id, tenant)
 
@@ -112,7 +117,7 @@ class EndpointsAdmin(Base):
         async with self._changing(webhook_id, tenant) as (connection, endpoint):
             if endpoint.state is unless:
                 mend = "resume" if unless is EndpointState.PAUSED else "enable"
-                raise InvalidInput(
+                raise Conflict(
                     f"The webhook {webhook_id} is {endpoint.state}. Use `dispatcher webhook {mend} {webhook_id}` first.",
                     field="state",
                 )
@@ -141,7 +146,7 @@ class EndpointsAdmin(Base):
             if any(old.value == new for old in in_use):
                 raise InvalidInput("The secret is in use already. Bring another, or leave it out.", field="secret")
             if overlap and len(in_use) > MOST_OLD_SECRETS:
-                raise InvalidInput(
+                raise Conflict(
                     f"The webhook has {MOST_OLD_SECRETS} old secrets that are still in use. Wait until one has ended, or "
                     "rotate with an overlap of 0, which ends all of them.",
                     field="overlap",
@@ -175,7 +180,7 @@ class EndpointsAdmin(Base):
             await store.lock(connection, webhook_id)
             endpoint = await self._endpoint(connection, webhook_id, tenant)
             if endpoint.archived_at is not None:
-                raise InvalidInput(
+                raise Conflict(
                     f"The webhook {webhook_id} is archived and stays so. Create a new one in its place.", field="id"
                 )
             yield connection, endpoint

@@ -1,5 +1,7 @@
 """Events, as producers without SQL send them."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +10,8 @@ import orjson
 from dispatcher.admin import checks
 from dispatcher.admin.base import Base
 from dispatcher.admin.inputs import NewEvent
-from dispatcher.errors import InvalidInput, NotFound
+from dispatcher.doorkeeper import Mode
+from dispatcher.errors import Conflict, InvalidInput, NotFound
 from dispatcher.model import DeliveryId, EndpointId, EndpointState, EventId
 from dispatcher.store import endpoints as endpoint_store
 from dispatcher.store import history, manual
@@ -33,19 +36,45 @@ class EventsAdmin(Base):
         """
         _check_text(event)
         async with self._transaction() as connection:
-            inserted = await manual.insert_event(
-                connection,
-                tenant=event.tenant,
-                event_type=event.event_type,
-                payload=event.payload,
-                event_id=event.id,
-                occurred_at=event.occurred_at,
-                deliver_at=event.deliver_at,
-                expires_at=event.expires_at,
-                idempotency_key=event.idempotency_key,
-                ordering_key=event.ordering_key,
-            )
+            await self._hold_against_catalog(connection, event)
+            inserted = await _insert(connection, event)
         return None if inserted is None else inserted.id
+
+    async def send_events(self, events: Sequence[NewEvent], *, field: str = "events") -> list[EventId | None]:
+        """Insert events in one transaction, all or none; see `send_event`.
+
+        A refusal names the first event that is to blame, as `events/3/payload`.
+        """
+        seen: set[EventId] = set()
+        for number, event in enumerate(events):
+            with _blaming(f"{field}/{number}"):
+                _check_text(event)
+                if event.id in seen:
+                    raise InvalidInput("Two events have this id. Each needs its own.", field="id")
+            if event.id is not None:
+                seen.add(event.id)
+        async with self._transaction() as connection:
+            for number, event in enumerate(events):
+                with _blaming(f"{field}/{number}"):
+                    await self._hold_against_catalog(connection, event)
+            try:
+                async with connection.transaction():
+                    return await manual.insert_events(connection, [_row(event) for event in events])
+            except InvalidInput:
+                # one statement does not say which of its rows is to blame; one by one they do
+                for number, event in enumerate(events):
+                    with _blaming(f"{field}/{number}"):
+                        await _insert(connection, event)
+                raise
+
+    async def _hold_against_catalog(self, connection: Any, event: NewEvent) -> None:
+        """Refuse what the catalogue speaks against, if it is to be enforced; what is only warned of is told by fan-out."""
+        if self._doorkeeper.mode is Mode.ENFORCE:
+            (reason,) = await self._doorkeeper.judge(connection, [(event.event_type, event.payload)])
+            if reason is not None:
+                catalog = await self._doorkeeper.catalog(connection, may_be_old=True)
+                known = event.event_type in catalog.names
+                raise InvalidInput(reason, field="payload" if known else "event_type")
 
     async def event(self, event_id: EventId, *, tenant: str | None = None) -> EventRow:
         """Return an event."""
@@ -59,12 +88,14 @@ class EventsAdmin(Base):
         event_type: str | None = None,
         since: datetime | None = None,
         limit: int = 50,
+        refused: bool = False,
     ) -> list[EventRow]:
-        """Return events, the latest first: those inserted after `since`, or within the last day."""
+        """Return events, or only refused ones, the latest first: those inserted after `since`, or within the last day."""
         checked = limit_of(limit)
         since = since or (self._now() or datetime.fromtimestamp(self._clock.now(), UTC)) - LOOK_BACK
         async with self._reading() as connection:
-            return await history.events(connection, since=since, tenant=tenant, event_type=event_type, limit=checked)
+            read = history.refused_events if refused else history.events
+            return await read(connection, since=since, tenant=tenant, event_type=event_type, limit=checked)
 
     async def test_webhook(self, webhook_id: EndpointId, *, tenant: str | None = None) -> DeliveryId:
         """Send `test.created` to one webhook alone, subscribed or not; see `wait_for_attempt`.
@@ -75,7 +106,7 @@ class EventsAdmin(Base):
             endpoint = await self._endpoint(connection, webhook_id, tenant)
             refuse_unusable(endpoint)
             if endpoint.state is EndpointState.PAUSED:
-                raise InvalidInput(
+                raise Conflict(
                     f"The webhook {webhook_id} is paused, so that nothing is sent. Use `dispatcher webhook resume "
                     f"{webhook_id}` first.",
                     field="state",
@@ -107,9 +138,9 @@ async def find_event(connection: Any, event_id: EventId, tenant: str | None) -> 
 def refuse_unusable(endpoint: endpoint_store.EndpointRow) -> None:
     """Refuse what would be sent to an endpoint that gets nothing any more."""
     if endpoint.archived_at is not None:
-        raise InvalidInput(f"The webhook {endpoint.id} is archived and gets nothing any more.", field="webhook")
+        raise Conflict(f"The webhook {endpoint.id} is archived and gets nothing any more.", field="webhook")
     if endpoint.state is EndpointState.DISABLED:
-        raise InvalidInput(
+        raise Conflict(
             f"The webhook {endpoint.id} is disabled. Use `dispatcher webhook enable {endpoint.id}` first.",
             field="webhook",
         )
@@ -120,6 +151,44 @@ def limit_of(limit: int) -> int:
     if not 1 <= limit <= MOST_LISTED:
         raise InvalidInput(f"A limit is 1 to {MOST_LISTED}.", field="limit")
     return limit
+
+
+def _row(event: NewEvent) -> manual.OutboxRow:
+    return manual.OutboxRow(
+        id=event.id,
+        tenant=event.tenant,
+        event_type=event.event_type,
+        payload=event.payload,
+        occurred_at=event.occurred_at,
+        deliver_at=event.deliver_at,
+        expires_at=event.expires_at,
+        idempotency_key=event.idempotency_key,
+        ordering_key=event.ordering_key,
+    )
+
+
+async def _insert(connection: Any, event: NewEvent) -> manual.Inserted | None:
+    return await manual.insert_event(
+        connection,
+        tenant=event.tenant,
+        event_type=event.event_type,
+        payload=event.payload,
+        event_id=event.id,
+        occurred_at=event.occurred_at,
+        deliver_at=event.deliver_at,
+        expires_at=event.expires_at,
+        idempotency_key=event.idempotency_key,
+        ordering_key=event.ordering_key,
+    )
+
+
+@contextmanager
+def _blaming(place: str) -> Iterator[None]:
+    """Say where the thing stands that is refused."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise InvalidInput(str(error), field=place if error.field is None else f"{place}/{error.field}") from None
 
 
 def _check_text(event: NewEvent) -> None:

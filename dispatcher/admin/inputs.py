@@ -77,3 +77,33 @@ class NewEvent:
     expires_at: datetime | None = None
     idempotency_key: str | None = None
     ordering_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFilter:
+    """Which deliveries of a webhook's log are asked for, and in which order; null: no matter."""
+
+    event_type: str | None = None
+    is_delivered: bool | None = None
+    created_after: datetime | None = None
+    """At or after it; so for `delivered_after`. What is `…_before` is so strictly."""
+    created_before: datetime | None = None
+    delivered_after: datetime | None = None
+    delivered_before: datetime | None = None
+    last_status: int | None = None
+    """HTTP status of the last attempt."""
+    last_error: str | None = None
+    """A part of what the last attempt failed with, in upper or lower case."""
+    by_delivery: bool = False
+    """In the order of delivery, which leaves out what was not delivered; else of creation."""
+    ascending: bool = False
+
+    @property
+    def asks_for_attempt(self) -> bool:
+        """Whether the last attempt decides."""
+        return self.last_status is not None or self.last_error is not None
+
+    @property
+    def is_walk_only(self) -> bool:
+        """Whether an index answers all of it."""
+        return self.event_type is None and not self.asks_for_attempt

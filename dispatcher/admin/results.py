@@ -7,6 +7,7 @@ from enum import StrEnum
 from dispatcher.model import EndpointId
 from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
 from dispatcher.store.keys import Key
+from dispatcher.store.log import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,29 @@ class DeliveryDetails:
     """Null when it is past retention."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedDelivery:
+    """A delivery as a webhook's log shows it."""
+
+    entry: Entry
+    payload: str | None
+    """The event's, as inserted; null when it is past retention."""
+    last_attempt_at: datetime | None
+    last_status: int | None
+    last_error: str | None
+    attempts: tuple[AttemptRow, ...] = ()
+    """In order; only where one delivery alone was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """A page of a webhook's log."""
+
+    deliveries: tuple[LoggedDelivery, ...]
+    next_cursor: str | None
+    """Hand it in to read on; null at the end. A page can be short and have one: a rare find is searched bit by bit."""
+
+
 class Finding(StrEnum):
     """What became of an event at one endpoint."""
 
@@ -47,6 +71,8 @@ class Finding(StrEnum):
     NOT_READ_YET = "not_read_yet"
     """It will match once a worker has read the event."""
     NOT_SUBSCRIBED = "not_subscribed"
+    REFUSED = "refused"
+    """It would have matched, had the catalogue not spoken against the event."""
     DISABLED = "disabled"
     """Disabled when the event was read."""
     ARCHIVED = "archived"

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets as entropy
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from dispatcher.admin import checks
@@ -19,6 +20,9 @@ KEY_BYTES = 32
 """As long as SHA-256's output; so random a key needs no slow hash."""
 SHOWN = len(KEY_PREFIX) + 8
 """Characters of a key that stay visible: enough to tell keys apart, and 24 bytes short of using it."""
+
+USE_NOTED_EVERY = 60.0
+"""Seconds: a write for every call would cost more than most calls."""
 
 
 class TenantsAdmin(Base):
@@ -83,6 +87,22 @@ class TenantsAdmin(Base):
         """Return what a key that somebody shows may do; None for an unknown or a revoked one."""
         async with self._pool.acquire() as connection:
             return await key_store.in_use(connection, digest_of(key))
+
+    async def admit(self, key: str, tenant: str) -> Key | None:
+        """Return the key that somebody shows if it may act for a tenant, and note that it is in use.
+
+        None, without a word why: for an unknown or revoked key, for another tenant's, and for a tenant that is not there.
+        """
+        async with self._pool.acquire() as connection:
+            found = await key_store.in_use(connection, digest_of(key))
+            known = await tenant_store.one(connection, tenant) if checks.is_storable(tenant) else None
+            if found is None or known is None or not (found.operator or found.tenant == known.name):
+                return None
+            noted = found.last_used_at
+            now = self._now() or datetime.fromtimestamp(self._clock.now(), UTC)
+            if noted is None or noted < now - timedelta(seconds=USE_NOTED_EVERY):
+                await key_store.mark_used(connection, found.id, at_most_every=USE_NOTED_EVERY, now=self._now())
+        return found
 
 
 def digest_of(key: str) -> bytes:

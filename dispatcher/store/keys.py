@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from hmac import compare_digest
 from uuid import UUID
 
 import asyncpg
@@ -59,4 +60,13 @@ async def revoke(connection: asyncpg.Connection, key_id: UUID, *, now: datetime 
 async def in_use(connection: asyncpg.Connection, digest: bytes) -> Key | None:
     """Return the key with a digest (SHA-256), unless it is revoked."""
     row = await connection.fetchrow(SQL.in_use, digest)
-    return None if row is None else Key(**row)
+    if row is None or not compare_digest(row["digest"], digest):
+        return None
+    return Key(**{name: value for name, value in row.items() if name != "digest"})
+
+
+async def mark_used(
+    connection: asyncpg.Connection, key_id: UUID, *, at_most_every: float, now: datetime | None
+) -> None:
+    """Note that a key is in use, at most once in so many seconds."""
+    await connection.execute(SQL.mark_used, key_id, at_most_every, now)

@@ -26,7 +26,14 @@ returning id, tenant, operator, prefix, description, created_at, last_used_at, r
 
 -- name: in_use
 -- The key with a digest, unless it is revoked: $1 digest.
-select id, tenant, operator, prefix, description, created_at, last_used_at, revoked_at
+select id, tenant, operator, prefix, description, created_at, last_used_at, revoked_at, digest
 from dispatcher.api_keys
 where api_keys.digest = $1
   and api_keys.revoked_at is null;
+
+-- name: mark_used
+-- Note that a key is in use, unless that was noted a moment ago: $1 id, $2 seconds of that moment, $3 now.
+update dispatcher.api_keys
+set last_used_at = coalesce($3, now())
+where api_keys.id = $1
+  and (api_keys.last_used_at is null or api_keys.last_used_at < coalesce($3, now()) - make_interval(secs => $2));

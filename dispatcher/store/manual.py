@@ -1,5 +1,7 @@
 """Writes what people do to events and deliveries by hand: send, test, retry, cancel."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -41,6 +43,20 @@ class Inserted(NamedTuple):
     shard: Shard
 
 
+class OutboxRow(NamedTuple):
+    """What a producer says of an event."""
+
+    id: EventId | None
+    tenant: str
+    event_type: str
+    payload: str
+    occurred_at: datetime | None
+    deliver_at: datetime | None
+    expires_at: datetime | None
+    idempotency_key: str | None
+    ordering_key: str | None
+
+
 async def insert_event(
     connection: asyncpg.Connection,
     *,
@@ -58,7 +74,7 @@ async def insert_event(
 
     Raises InvalidInput for what the table refuses; the transaction is then good for nothing but a rollback.
     """
-    try:
+    with _refusals():
         row = await connection.fetchrow(
             SQL.insert_event,
             event_id,
@@ -71,14 +87,31 @@ async def insert_event(
             idempotency_key,
             ordering_key,
         )
+    return None if row is None else Inserted(*row)
+
+
+async def insert_events(connection: asyncpg.Connection, events: Sequence[OutboxRow]) -> list[EventId | None]:
+    """Insert many events in one statement; None for those whose idempotency key was used. Raises as `insert_event`."""
+    columns = [list(column) for column in zip(*events, strict=True)]
+    with _refusals():
+        rows = await connection.fetch(SQL.insert_events, *columns)
+    return [None if row["id"] is None else EventId(row["id"]) for row in rows]
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Say in words what the outbox refuses."""
+    try:
+        yield
     except asyncpg.CheckViolationError as error:
         field, message = _REFUSALS.get(error.constraint_name or "", (None, str(error)))
         raise InvalidInput(message, field=field) from None
+    except asyncpg.UniqueViolationError:
+        raise InvalidInput("An event with this id was sent at this very moment.", field="id") from None
     except asyncpg.InvalidTextRepresentationError as error:
         raise InvalidInput(f"The payload is not JSON: {error.detail or error}", field="payload") from None
     except (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError):
         raise InvalidInput("A text holds a NUL character, which Postgres cannot store. Leave it out.") from None
-    return None if row is None else Inserted(*row)
 
 
 async def take_unread(connection: asyncpg.Connection, event: Inserted) -> bool:

@@ -7,6 +7,33 @@ values
   (coalesce($1, dispatcher.uuid_v7()), $2, $3, $4::text::json, coalesce($5, now()), $6, $7, $8, $9)
 returning outbox.id, outbox.inserted_at, outbox.shard;
 
+-- name: insert_events
+-- Send many events: arrays as for insert_event. Each one's id in their order, null if its idempotency key was used.
+with given as materialized (
+  select
+    coalesce(given.id, dispatcher.uuid_v7()) as id, given.tenant, given.event_type, given.payload, given.occurred_at,
+    given.deliver_at, given.expires_at, given.idempotency_key, given.ordering_key, given.place
+  from unnest(
+    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[],
+    $8::text[], $9::text[]
+  ) with ordinality as given (
+    id, tenant, event_type, payload, occurred_at, deliver_at, expires_at, idempotency_key, ordering_key, place
+  )
+), inserted as (
+  insert into dispatcher.outbox
+    (id, tenant, event_type, payload, occurred_at, deliver_at, expires_at, idempotency_key, ordering_key)
+  select
+    id, tenant, event_type, payload::json, coalesce(occurred_at, now()), deliver_at, expires_at, idempotency_key,
+    ordering_key
+  from given
+  order by given.place
+  returning outbox.id
+)
+select inserted.id
+from given
+left join inserted on inserted.id = given.id
+order by given.place;
+
 -- name: take_unread
 -- Keep the event that this transaction has just inserted from fan-out: $1 shard, $2 event. It is among the last of its
 -- shard, so it is found from the end, however many there are.
