@@ -156,6 +156,7 @@ async def record(
 
     `age_at` is the present by the clock that `Result.started` was read from.
     """
+    await connection.execute(SQL.prefer_keys)  # behind PgBouncer the session cannot say so once and for all
     rows = await connection.fetch(
         SQL.record,
         [result.delivery_id for result in results],

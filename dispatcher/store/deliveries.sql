@@ -84,11 +84,17 @@ select lane.shard, lane.endpoint_id, extract(epoch from lane.due_at)::float8 as 
 from lane
 where lane.due_at < 'infinity';
 
+-- name: prefer_keys
+-- Let no plan read a table from end to end, until the transaction ends.
+set local enable_seqscan = off;
+
 -- name: record
 -- Write down what came of attempts, whole or not at all. $1 ids, $2 shards, $3 attempt numbers, $4 verdicts (done, retry,
 -- give_up), $5 retry delays in seconds, $6 death reasons, $7 how long ago the attempt began in seconds, $8 milliseconds,
 -- $9 outcomes, $10 statuses, $11 errors, $12 addresses, $13 response headers, $14 response bodies, $15 cut, $16 now.
 -- The guard is the attempt number: a late or repeated result changes nothing and returns no row.
+-- `= any (array[…])` says `=` so that, after prefer_keys, only a look-up by key can answer it: with `=` a planner who takes
+-- the table for empty, as vacuum found it before a burst, walks a whole index and compares each row with each result.
 with result as materialized (
   select *
   from unnest(
@@ -101,8 +107,8 @@ with result as materialized (
 ), removed as (
   delete from dispatcher.deliveries
   using result
-  where deliveries.id = result.id
-    and deliveries.shard = result.shard
+  where deliveries.id = any (array[result.id])
+    and deliveries.shard = any (array[result.shard])
     and deliveries.attempts = result.number - 1
     and result.verdict <> 'retry'
   returning deliveries.endpoint_id, deliveries.event_id, deliveries.event_at, deliveries.created_at,
@@ -113,8 +119,8 @@ with result as materialized (
     attempts = result.number,
     due_at = coalesce($16, now()) + make_interval(secs => result.delay)
   from result
-  where deliveries.id = result.id
-    and deliveries.shard = result.shard
+  where deliveries.id = any (array[result.id])
+    and deliveries.shard = any (array[result.shard])
     and deliveries.attempts = result.number - 1
     and result.verdict = 'retry'
   returning deliveries.endpoint_id, deliveries.event_id, deliveries.due_at, result.*
@@ -165,8 +171,8 @@ cross join lateral (
   order by waiting.id
   limit 1
 ) as next
-where deliveries.id = next.id
-  and deliveries.shard = next.shard
+where deliveries.id = any (array[next.id]) -- as in record
+  and deliveries.shard = any (array[next.shard])
   and deliveries.due_at = 'infinity'
 returning
   deliveries.endpoint_id,

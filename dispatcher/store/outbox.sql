@@ -41,9 +41,17 @@ select pg_advisory_xact_lock(730204, shard) from unnest($1::integer[]) as shard;
 -- is asked once for all events of a tenant and type.
 with gone as (
   delete from dispatcher.outbox_unread
-  using unnest($1::smallint[], $2::bigint[]) as read (shard, position)
-  where outbox_unread.shard = read.shard
-    and outbox_unread.position = read.position
+  where outbox_unread.ctid = any (array( -- no join: a planner who takes the table for empty would begin with all of it
+    select found.ctid
+    from unnest($1::smallint[], $2::bigint[]) as read (shard, position)
+    cross join lateral (
+      select outbox_unread.ctid
+      from dispatcher.outbox_unread
+      where outbox_unread.shard = read.shard
+        and outbox_unread.position = read.position
+      limit 1
+    ) as found
+  ))
   returning outbox_unread as event
 ), route as materialized (
   -- each part is fenced in: the planner cannot know how few kinds of events and how many endpoints there are, and must
@@ -109,9 +117,17 @@ from matched;
 -- first is due, the others wait (due_at infinity) for their turn.
 with gone as (
   delete from dispatcher.outbox_unread
-  using unnest($1::smallint[], $2::bigint[]) as read (shard, position)
-  where outbox_unread.shard = read.shard
-    and outbox_unread.position = read.position
+  where outbox_unread.ctid = any (array( -- no join: a planner who takes the table for empty would begin with all of it
+    select found.ctid
+    from unnest($1::smallint[], $2::bigint[]) as read (shard, position)
+    cross join lateral (
+      select outbox_unread.ctid
+      from dispatcher.outbox_unread
+      where outbox_unread.shard = read.shard
+        and outbox_unread.position = read.position
+      limit 1
+    ) as found
+  ))
   returning outbox_unread as event
 ), route as materialized (
   -- each part is fenced in: the planner cannot know how few kinds of events and how many endpoints there are, and must

@@ -54,10 +54,16 @@ MENDS: Final[Mapping[str, str]] = {
 """Refusals that waiting does not mend."""
 
 
-BY_KEY: Final[Mapping[str, str]] = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
-"""For sessions whose statements look their rows up by key. A connection keeps a plan as long as no vacuum comes by; one
-that was made while the hot tables were empty would read them from end to end, batch after batch, once a burst of a
-million rows has come."""
+BY_KEY: Final[Mapping[str, str]] = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_sort": "off",
+}
+"""For sessions whose statements look their rows up by key, and read on in the order of an index. A connection keeps a plan
+as long as no vacuum comes by; one that was made while the hot tables were empty would read them from end to end, batch
+after batch, once a burst of a million rows has come. Vacuum, too, finds them empty between bursts, and to a planner who
+believes that any index is as good as the one that gives the order."""
 
 
 def is_outage(error: BaseException) -> bool:
