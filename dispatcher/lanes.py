@@ -302,7 +302,7 @@ class Lanes:
         """Return what to send right now; each must come back by `finish`, `skip` or `release`."""
         self._now = now
         self._turns.pass_time(now)
-        slots = self._total_in_flight - self._in_flight
+        slots = self._slots
         if limit is not None and limit < slots:
             slots = limit
         started: list[Delivery] = []
@@ -399,7 +399,7 @@ class Lanes:
         """
         self._now = now
         self._turns.pass_time(now)
-        can_start = self._turns.first() is not None and self._in_flight < self._total_in_flight
+        can_start = self._turns.first() is not None and self._slots > 0
         can_pull = (self._turns.starved and self._room_for(holding=False) > 0) or (
             self._turns.hungry and self._room_for(holding=True) > 0
         )
@@ -446,6 +446,12 @@ class Lanes:
         return (lane.view() for lane in self._lanes.values())
 
     # memory
+
+    @property
+    def _slots(self) -> int:
+        """How many more requests may be started. A result keeps its request's slot until it is recorded: what a crash
+        may repeat, and what an outage of the database may pile up, is no more than the limit."""
+        return self._total_in_flight - self._in_flight - self._unrecorded
 
     def _room_for(self, *, holding: bool) -> int:
         """Return how many more rows fit into memory, for a lane that holds some already, or none."""

@@ -200,7 +200,7 @@ class DeliverySettings(Section):
     """How much is sent at once."""
 
     in_flight: int = Field(512, ge=1, le=100000, examples=["512"])
-    """Requests at once, per worker process."""
+    """Requests at once, per worker process; each counts until its result is written down. A crash repeats no more."""
     in_flight_per_endpoint: int = Field(64, ge=1, le=100000, examples=["64"])
     in_flight_start: int = Field(4, ge=1, le=100000, examples=["4"])
     """What a lane starts with, before it is known how much its endpoint can take."""

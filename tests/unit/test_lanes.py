@@ -49,6 +49,20 @@ def test_scarce_slots_go_to_lanes_with_the_fewest_in_flight() -> None:
     assert ids(lanes.start(NOW)) == [1000]
 
 
+def test_a_result_keeps_its_slot_until_it_is_recorded() -> None:
+    """What a crash may repeat is no more than the limit: requests in flight, and results that are not written down."""
+    lanes = lanes_for(total_in_flight=3)
+    lanes.hand_over(rows(5), NOW)
+    first, *_ = lanes.start(NOW)
+
+    lanes.finish(first, OK, NOW)
+
+    assert lanes.start(NOW) == []
+    assert lanes.next_wake(NOW) is None
+    lanes.recorded(first.endpoint_id, first.id, None)
+    assert ids(lanes.start(NOW)) == [4]
+
+
 def test_lanes_take_turns() -> None:
     """With room for all, lanes alternate."""
     lanes = lanes_for(endpoint(1), endpoint(2))

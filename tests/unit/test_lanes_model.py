@@ -353,8 +353,9 @@ class LanesMachine(RuleBasedStateMachine):
     @invariant()
     def counts_agree(self) -> None:
         """The lanes' counts are those of the world, and within the limits."""
-        assert len(self.flying) == self.lanes.in_flight() <= TOTAL_IN_FLIGHT
+        assert len(self.flying) == self.lanes.in_flight()
         assert len(self.judged) + len(self.committed) == self.lanes.unrecorded
+        assert self.lanes.in_flight() + self.lanes.unrecorded <= TOTAL_IN_FLIGHT
         aside = sum(len(lane.aside) for lane in self.lanes._lanes.values())
         assert self.lanes.held == aside + sum(view.held for view in self.lanes.views()) <= HELD_TOTAL
         assert all(view.held <= HELD for view in self.lanes.views())
