@@ -29,6 +29,9 @@ READY_SECONDS = 30.0
 END_SECONDS = 40.0
 """More than any grace and patience that the tests set."""
 
+FREQUENT = {"delivery.attempted", "result.late"}
+"""Events that are left out where the end of the log is shown."""
+
 SHOWN = 40
 """Lines of the log that a failure shows."""
 
@@ -40,6 +43,7 @@ VARIABLES: Mapping[str, str] = {
     "egress__allow_subnets": "127.0.0.0/8",
     "retry__jitter": "0",
     "shards__lease": "2s",
+    "api__listen": "127.0.0.1:0",
     "ops__listen": "127.0.0.1:0",
     "delivery__grace": "5s",
     "log__format": "json",
@@ -88,7 +92,7 @@ class Serving:
 
     def tail(self) -> str:
         """The end of the log, for failures."""
-        quiet = [line for line in self.lines if line["event"] != "delivery.attempted"]
+        quiet = [line for line in self.lines if line["event"] not in FREQUENT]
         return "\n".join([*(json.dumps(line) for line in quiet[-SHOWN:]), self.said[-4000:]])
 
     # its ops listener

@@ -20,9 +20,8 @@ EVENTS = 5000
 PATHS = ("/a", "/b", "/c")
 DELIVERIES = EVENTS * len(PATHS)
 IN_FLIGHT = 128
-"""`[delivery] in_flight` of the workers here: less than three lanes could have (64 each)."""
-UNRECORDED_SECONDS = 0.25
-"""Results are written some milliseconds after the answer; this is for a machine that does much else."""
+"""`[delivery] in_flight` of the workers that die here: requests begun whose result is not written down yet. Less than
+three lanes could have (64 each)."""
 
 
 async def make_world(connection: Any, receiver: Receiver) -> None:
@@ -41,20 +40,18 @@ async def test_a_killed_worker_loses_nothing_and_repeats_only_what_was_in_flight
         await make_world(connection, receiver)
         async with serving(database, delivery__in_flight=str(IN_FLIGHT)) as doomed:
             await receiver.wait_for(DELIVERIES // 3, timeout=60)
-            killed_at = asyncio.get_running_loop().time()
             doomed.kill()
             assert await doomed.ended() == -signal.SIGKILL
         await quiet(receiver)
         unrecorded = set(arrivals(receiver)) - await recorded(connection)
-        late = sum(arrivals(receiver, since=killed_at - UNRECORDED_SECONDS).values())
 
         async with serving(database, delivery__in_flight=str(IN_FLIGHT)):
             await settled(connection, DELIVERIES)
 
         counted = arrivals(receiver)
         assert set(counted) == await expected(connection, PATHS) == await recorded(connection)
-        assert 0 < len(repeated(counted)) <= len(unrecorded) <= IN_FLIGHT + late
         assert repeated(counted) == unrecorded
+        assert 0 < len(unrecorded) <= IN_FLIGHT
         assert max(counted.values()) == 2
 
 
@@ -139,7 +136,7 @@ async def test_a_second_signal_forces(database: str, connection: Any, workers: i
         assert await process.terminate(timeout=5) == 1
 
         assert process.logged("service.stopped", drained=False)
-        assert process.family() == []
+        await until(lambda: process.family() == [], why="the end of the workers")
 
 
 async def test_workers_end_when_their_parent_was_killed(database: str, connection: Any) -> None:
@@ -162,7 +159,7 @@ async def test_workers_end_when_their_parent_was_killed(database: str, connectio
 
 async def test_a_killed_child_is_replaced_and_its_shards_are_taken_over(database: str, connection: Any) -> None:
     """Its place is filled within seconds, its shards are owned again after the lease, and everything arrives."""
-    async with Receiver() as receiver, serving(database, workers=2) as process:
+    async with Receiver() as receiver, serving(database, workers=2, delivery__in_flight=str(IN_FLIGHT)) as process:
         await make_world(connection, receiver)
         await receiver.wait_for(DELIVERIES // 4, timeout=60)
         busy = await connection.fetchval(
@@ -172,7 +169,6 @@ async def test_a_killed_child_is_replaced_and_its_shards_are_taken_over(database
             limit 1
             """
         )
-        killed_at = asyncio.get_running_loop().time()
         next(child for child in process.workers() if child.pid == busy).kill()
 
         died = await process.says("worker.died")
@@ -182,7 +178,6 @@ async def test_a_killed_child_is_replaced_and_its_shards_are_taken_over(database
         assert (died["pid"], died["exit_code"]) == (busy, -signal.SIGKILL)
         counted = arrivals(receiver)
         assert set(counted) == await expected(connection, PATHS) == await recorded(connection)
-        late = sum(arrivals(receiver, since=killed_at - UNRECORDED_SECONDS).values())
-        assert len(repeated(counted)) <= len(PATHS) * 64 + late
+        assert len(repeated(counted)) <= IN_FLIGHT
         assert max(counted.values()) <= 2
         assert await process.is_ready()
