@@ -30,6 +30,9 @@ from dispatcher.store.pool import Connection, Pool
 PAGE: Final = 1000
 """Finished deliveries looked at in one transaction: tens of milliseconds, whatever the filters leave out."""
 
+SPARE: Final = 100
+"""Finished deliveries looked at beyond what may be replayed: what filters leave out is passed over in strides."""
+
 MOST_DUE: Final = 1000
 """Deliveries of the endpoint that may be due while a replay adds more: some tenths of a second of a quick receiver's time,
 and all that still comes after a replay was cancelled."""
@@ -133,13 +136,14 @@ class Replay:
     async def _write(self, connection: Connection, claimed: store.Claimed, *, room: int) -> tuple[int, list[float]]:
         """Write one batch with at most `room` new deliveries; returns how many were looked at, and when the new are due."""
         now = self._clock.override()
+        limit = min(PAGE, room + SPARE)
         page = await store.page(
             connection,
             claimed.endpoint_id,
             claimed.wanted,
             behind=claimed.place,
             until=claimed.created_at,
-            limit=PAGE,
+            limit=limit,
             now=now,
         )
         looked = up_to(page, room)
@@ -147,7 +151,7 @@ class Replay:
         if any(ended.ordered for ended in chosen):
             await outbox_store.lock_ordering(connection, [claimed.shard])
         due = await store.make(connection, claimed.endpoint_id, chosen, now=now) if chosen else []
-        done = len(looked) == len(page) < PAGE
+        done = len(looked) == len(page) < limit
         fates = Counter(ended.fate for ended in looked if ended.fate is not None)
         await store.advance(
             connection,

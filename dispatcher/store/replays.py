@@ -153,10 +153,11 @@ async def page(
     limit: int,
     now: datetime | None,
 ) -> list[Ended]:
-    """Return the next finished deliveries behind a place, fewer than `limit` at the end.
+    """Return the next finished deliveries behind a place, fewer than `limit` at the end. Needs a transaction.
 
     `until`: of those that ended no later; null: by now.
     """
+    await connection.execute(SQL.prefer_keys)
     rows = await connection.fetch(
         SQL.page,
         endpoint_id,
@@ -216,6 +217,7 @@ async def make(
     Unix seconds; infinity for what waits for an earlier one of its ordering key. Needs `outbox.lock_ordering` if there
     are such keys.
     """
+    await connection.execute(SQL.prefer_keys)
     rows = await connection.fetch(
         SQL.make, endpoint_id, [ended.event_id for ended in chosen], [ended.event_at for ended in chosen], now
     )

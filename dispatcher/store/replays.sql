@@ -10,6 +10,10 @@ from dispatcher.endpoints
 where endpoints.id = $1
 returning replays.id;
 
+-- name: prefer_keys
+-- Let no plan read a table from end to end, until the transaction ends: what the planner believes of it may be long past.
+set local enable_seqscan = off;
+
 -- name: page
 -- Finished deliveries of an endpoint in the order in which they ended, and what becomes of each in a replay: $1 endpoint,
 -- $2 states, $3 and $4 behind this finished_at and id, $5 ended until (null: by now), $6 at most so many, $7 of events inserted since or
@@ -29,19 +33,22 @@ select
         split_part(ended.error, ':', 1), ended.status::text, left(ended.status::text, 1) || 'xx', ended.reason
       ] && $10 then null
     when event.id is null then 'past_retention'
-    when exists (
-        select
+    -- scalars, which are looked up row by row; `exists` could be answered by reading a table from end to end first
+    when (
+        select true
         from dispatcher.deliveries
         where deliveries.event_id = ended.event_id
-          and deliveries.endpoint_id = $1
+          and deliveries.endpoint_id::text = $1::uuid::text -- so written that only the index by event comes into question
+        limit 1
       )
-      or exists (
-        select
+      or (
+        select true
         from dispatcher.finished_deliveries as later
         where later.event_id = ended.event_id
-          and later.endpoint_id = $1
+          and later.endpoint_id::text = $1::uuid::text
           and later.finished_at >= ended.finished_at
-          and later.id > ended.id
+          and later.id + 0 > ended.id
+        limit 1
       ) then 'superseded'
     when event.expires_at <= coalesce($11, now()) then 'expired'
     else 'replayed'
