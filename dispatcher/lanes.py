@@ -449,8 +449,11 @@ class Lanes:
 
     @property
     def _slots(self) -> int:
-        """How many more requests may be started. A result keeps its request's slot until it is recorded: what a crash
-        may repeat, and what an outage of the database may pile up, is no more than the limit."""
+        """How many more requests may be started.
+
+        A result keeps its request's slot until it is recorded: what a crash may repeat, and what an outage of the
+        database may pile up, is no more than the limit.
+        """
         return self._total_in_flight - self._in_flight - self._unrecorded
 
     def _room_for(self, *, holding: bool) -> int:
