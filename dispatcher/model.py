@@ -200,6 +200,13 @@ class Delivery:
     ordered: bool = False
     manual: bool = False
     """Made by a person's retry or a test, so that no notice follows from it unless asked for."""
+    notify: bool = False
+    """Of a manual one: it was asked for."""
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether its death is told to nobody."""
+        return self.manual and not self.notify
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
--- What the tenants' HTTP API needs beside: answers that are given again for an Idempotency-Key, and the log of one
--- endpoint's deliveries in the order of their creation.
+-- What the tenants' HTTP API needs beside: answers that are given again for an Idempotency-Key, the log of one endpoint's
+-- deliveries in the order of their creation, and a word about notices for what is sent by hand.
 
 create table dispatcher.remembered_answers (
   tenant text not null,
@@ -20,3 +20,6 @@ comment on column dispatcher.remembered_answers.sealed is 'The body, which may h
 create index finished_deliveries_by_creation on dispatcher.finished_deliveries (endpoint_id, created_at, id);
 create index finished_deliveries_undelivered_by_creation on dispatcher.finished_deliveries (endpoint_id, created_at, id)
   where state <> 'delivered';
+
+alter table dispatcher.deliveries add column notify boolean not null default false;
+comment on column dispatcher.deliveries.notify is 'Of a manual one: whoever sent it wants a notice if it fails.';

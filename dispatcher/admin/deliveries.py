@@ -96,36 +96,46 @@ class DeliveriesAdmin(Base):
             event = await history.event(connection, delivery.event_id)
         return DeliveryDetails(delivery, tuple(attempts), event)
 
-    async def retry_delivery(self, delivery_id: DeliveryId, *, tenant: str | None = None) -> DeliveryRow:
-        """Send again at once: a pending delivery is due now, a finished one gets a new one, which is returned."""
+    async def retry_delivery(
+        self, delivery_id: DeliveryId, *, notify: bool = False, tenant: str | None = None
+    ) -> DeliveryRow:
+        """Send again at once: a pending delivery is due now, a finished one gets a new one, which is returned.
+
+        `notify`: a notice shall follow if that fails.
+        """
         async with self._transaction() as connection:
             delivery = await self._delivery(connection, delivery_id, tenant)
             refuse_unusable(await self._endpoint(connection, delivery.endpoint_id, tenant))
             if delivery.state is DeliveryState.PENDING:
-                await self._make_due(connection, delivery)
+                await self._make_due(connection, delivery, notify=notify)
             else:
-                delivery_id = await self._repeat(connection, delivery)
+                delivery_id = await self._repeat(connection, delivery, notify=notify)
             await endpoint_store.touch(connection, [delivery.endpoint_id])
             return await self._delivery(connection, delivery_id, tenant)
 
-    async def _make_due(self, connection: Any, delivery: DeliveryRow) -> None:
+    async def _make_due(self, connection: Any, delivery: DeliveryRow, *, notify: bool) -> None:
         if delivery.due_at is None:
             raise Conflict(
                 f"The delivery {delivery.id} waits for an earlier one with the ordering key `{delivery.ordering_key}`. "
                 "Retry or cancel that one.",
                 field="id",
             )
-        if not await manual.make_due(connection, delivery.id, delivery.shard, now=self._now()):
+        if not await manual.make_due(connection, delivery.id, delivery.shard, now=self._now(), notify=notify):
             raise Conflict(f"The delivery {delivery.id} has just ended. Look at it again.", field="id")
 
-    async def _repeat(self, connection: Any, delivery: DeliveryRow) -> DeliveryId:
+    async def _repeat(self, connection: Any, delivery: DeliveryRow, *, notify: bool) -> DeliveryId:
         if delivery.event_type is None:
             raise Conflict(
                 f"The event {delivery.event_id} is past retention, and its payload with it; it cannot be sent again.",
                 field="id",
             )
         return await manual.insert_delivery(
-            connection, delivery.endpoint_id, delivery.event_id, event_at=delivery.event_at, now=self._now()
+            connection,
+            delivery.endpoint_id,
+            delivery.event_id,
+            event_at=delivery.event_at,
+            now=self._now(),
+            notify=notify,
         )
 
     async def cancel_delivery(self, delivery_id: DeliveryId, *, tenant: str | None = None) -> DeliveryRow:

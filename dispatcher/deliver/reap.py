@@ -114,7 +114,7 @@ class Reap:
         if not killed:
             return []
         now = self._clock.override()
-        notices = [self._notice(item, reason) for reason, item in killed if not item.manual]
+        notices = [self._notice(item, reason) for reason, item in killed if not item.silent]
         if notices:
             await notice_store.write(connection, notices, now=now)
             self._metrics.noticed(NoticeKind.DELIVERIES_DEAD, len(notices))

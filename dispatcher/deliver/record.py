@@ -244,12 +244,12 @@ _NOTICES: Final[Mapping[HealthChange | None, NoticeKind]] = {
 
 
 def _is_mourned(item: Attempted) -> bool:
-    """Whether a notice tells of this death: not of a person's own retry, nor where the disabled endpoint's does."""
+    """Whether a notice tells of this death: not of a person's own retry unless asked for, nor where the disabled endpoint's does."""
     verdict = item.judgement.verdict
     return (
         isinstance(verdict, GiveUp)
         and verdict.reason is not DeathReason.GONE
-        and not item.delivery.manual
+        and not item.delivery.is_silent
         and not item.disabled
     )
 

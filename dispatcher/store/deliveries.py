@@ -69,7 +69,8 @@ class Killed:
     event_id: EventId
     event_type: str | None
     attempts: int
-    manual: bool
+    silent: bool
+    """Its death is told to nobody."""
     ordering_key: str | None
 
 
@@ -123,6 +124,7 @@ async def pull(
             expires_at=row["expires_at"],
             ordered=row["ordered"],
             manual=row["manual"],
+            notify=row["notify"],
         )
         for row in rows
     ]
@@ -272,7 +274,7 @@ def _killed(rows: Sequence[asyncpg.Record]) -> list[Killed]:
             event_id=EventId(row["event_id"]),
             event_type=row["event_type"],
             attempts=row["attempts"],
-            manual=row["manual"],
+            silent=row["silent"],
             ordering_key=row["ordering_key"],
         )
         for row in rows

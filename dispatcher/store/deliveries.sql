@@ -7,6 +7,7 @@ select
   due.endpoint_id,
   due.attempts,
   due.manual,
+  due.notify,
   due.ordering_key is not null as ordered,
   extract(epoch from due.due_at)::float8 as due_at,
   extract(epoch from due.created_at)::float8 as created_at,
@@ -285,7 +286,8 @@ with removed as (
   from removed
 )
 select
-  removed.id, removed.endpoint_id, removed.event_id, removed.attempts, removed.manual, removed.ordering_key, removed.shard,
+  removed.id, removed.endpoint_id, removed.event_id, removed.attempts, removed.manual and not removed.notify as silent,
+  removed.ordering_key, removed.shard,
   event.event_type
 from removed
 left join lateral (
@@ -330,7 +332,8 @@ with removed as (
   from removed
 )
 select
-  removed.id, removed.endpoint_id, removed.event_id, removed.attempts, removed.manual, removed.ordering_key, removed.shard,
+  removed.id, removed.endpoint_id, removed.event_id, removed.attempts, removed.manual and not removed.notify as silent,
+  removed.ordering_key, removed.shard,
   event.event_type
 from removed
 left join lateral (

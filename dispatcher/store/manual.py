@@ -126,16 +126,25 @@ async def insert_delivery(
     *,
     event_at: datetime,
     now: datetime | None,
+    notify: bool = False,
 ) -> DeliveryId:
-    """Make a pending delivery that is due at once, whatever the endpoint is subscribed to; returns its id."""
-    return DeliveryId(await connection.fetchval(SQL.insert_delivery, endpoint_id, event_id, event_at, now))
+    """Make a pending delivery that is due at once, whatever the endpoint is subscribed to; returns its id.
+
+    `notify`: a notice shall follow if it fails, though it is made by hand.
+    """
+    return DeliveryId(await connection.fetchval(SQL.insert_delivery, endpoint_id, event_id, event_at, now, notify))
 
 
 async def make_due(
-    connection: asyncpg.Connection, delivery_id: DeliveryId, shard: Shard, *, now: datetime | None
+    connection: asyncpg.Connection,
+    delivery_id: DeliveryId,
+    shard: Shard,
+    *,
+    now: datetime | None,
+    notify: bool = False,
 ) -> bool:
     """Let a pending delivery be due at once; False if it is not pending any more, or waits for an earlier one."""
-    return await connection.fetchval(SQL.make_due, delivery_id, shard, now) is not None
+    return await connection.fetchval(SQL.make_due, delivery_id, shard, now, notify) is not None
 
 
 async def cancel(

@@ -50,17 +50,17 @@ where outbox_unread.shard = $1
 returning outbox_unread.event_id;
 
 -- name: insert_delivery
--- Make a delivery by hand, due at once: $1 endpoint, $2 event, $3 its inserted_at, $4 now.
-insert into dispatcher.deliveries (endpoint_id, event_id, event_at, created_at, due_at, shard, manual)
-select endpoints.id, $2, $3, coalesce($4, now()), coalesce($4, now()), endpoints.shard, true
+-- Make a delivery by hand, due at once: $1 endpoint, $2 event, $3 its inserted_at, $4 now, $5 a notice if it fails.
+insert into dispatcher.deliveries (endpoint_id, event_id, event_at, created_at, due_at, shard, manual, notify)
+select endpoints.id, $2, $3, coalesce($4, now()), coalesce($4, now()), endpoints.shard, true, $5
 from dispatcher.endpoints
 where endpoints.id = $1
 returning deliveries.id;
 
 -- name: make_due
--- Let a pending delivery be due at once, unless it waits for an earlier one: $1 id, $2 shard, $3 now.
+-- Let a pending delivery be due at once, unless it waits for an earlier one: $1 id, $2 shard, $3 now, $4 a notice if it fails.
 update dispatcher.deliveries
-set due_at = least(deliveries.due_at, coalesce($3, now()))
+set due_at = least(deliveries.due_at, coalesce($3, now())), notify = deliveries.notify or $4
 where deliveries.id = $1
   and deliveries.shard = $2
   and deliveries.due_at < 'infinity'

@@ -30,6 +30,7 @@ def settings_for(database: str, **variables: str) -> Settings:
         "egress__allow_subnets": "127.0.0.0/8",
         "retry__jitter": "0",
         "shards__lease": "2s",
+        "api__listen": "127.0.0.1:0",
         "ops__listen": "127.0.0.1:0",
         "delivery__grace": "5s",
     } | variables
