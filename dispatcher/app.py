@@ -16,21 +16,25 @@ from aiohttp import web
 from dispatcher import logs
 from dispatcher.errors import ConfigError
 from dispatcher.service import Children, Stop
-from dispatcher.settings import Settings, summary
+from dispatcher.settings import Settings, host_port, summary
 from dispatcher.store import migrate
 from dispatcher.store.pool import PATIENCE, Pool, connect, open_pool
 
 if TYPE_CHECKING:
     from dispatcher.admin import Admin
+    from dispatcher.doorkeeper import Doorkeeper
 
-ROLES: Final = ("deliver", "notify", "maintain")
-"""What a process may do; see `worker.ROLES`."""
+ROLES: Final = ("deliver", "notify", "maintain", "api")
+"""What a process may do: see `worker.ROLES`; and answer tenants, which of several processes the first one does."""
 
 ENOUGH_FILES: Final = 1 << 16
 """Open files: a connection per request in flight, and as many unused ones, are far fewer."""
 
 FEW_FILES: Final = 4096
 """Open files below which there is a word of warning: unused connections are closed early, and opened again."""
+
+API_STATEMENT_SECONDS: Final = 20.0
+"""For one statement of the API: what a tenant asks for takes milliseconds, or it takes too long."""
 
 READY_SECONDS: Final = 2.0
 """For the database to answer a question about its health: what is slower is of no use to workers either."""
@@ -83,25 +87,38 @@ async def open_admin(settings: Settings) -> "AsyncIterator[Admin]":
 
     Raises the errors of `DispatcherError`.
     """
-    from dispatcher.addresses import AddressPolicy
-    from dispatcher.admin import Admin
-    from dispatcher.sealing import Sealer
-
     async with open_database(settings) as url:
         await _migrate(settings, url, check=settings.database.url is not None, patience=HURRY)
         pool = await open_pool(
             url, application_name="dispatcher admin", maximum=2, pgbouncer=settings.database.pgbouncer, patience=HURRY
         )
         try:
-            yield Admin(
-                pool,
-                sealer=Sealer([key.get_secret_value() for key in settings.sealing.keys]),
-                policy=AddressPolicy(settings.egress.allow_subnets),
-                https_only=settings.egress.https_only,
-                default_schedule=settings.retry.schedule,
-            )
+            yield make_admin(settings, pool)
         finally:
             await pool.close()
+
+
+def make_admin(settings: Settings, pool: Pool) -> "Admin":
+    """Make what knows what people may do, by the rules of the configuration."""
+    from dispatcher.addresses import AddressPolicy
+    from dispatcher.admin import Admin
+    from dispatcher.sealing import Sealer
+
+    return Admin(
+        pool,
+        doorkeeper=open_doorkeeper(settings),
+        sealer=Sealer([key.get_secret_value() for key in settings.sealing.keys]),
+        policy=AddressPolicy(settings.egress.allow_subnets),
+        https_only=settings.egress.https_only,
+        default_schedule=settings.retry.schedule,
+    )
+
+
+def open_doorkeeper(settings: Settings) -> "Doorkeeper":
+    """Make what knows the catalogue; `of_files` reads the configured files, and raises CatalogError."""
+    from dispatcher.doorkeeper import Doorkeeper
+
+    return Doorkeeper(settings.catalog.mode, files=settings.catalog.files)
 
 
 def serve(settings: Settings, *, workers: int, roles: Sequence[str]) -> int:
@@ -111,6 +128,7 @@ def serve(settings: Settings, *, workers: int, roles: Sequence[str]) -> int:
     if unknown:
         raise ConfigError(f"There is no role named {', '.join(unknown)}. The roles are {', '.join(ROLES)}.")
     logs.configure(format=settings.log.format, level=settings.log.level)
+    open_doorkeeper(settings).of_files()
     raise_file_limit(max(ENOUGH_FILES, 2 * settings.delivery.in_flight))
     if workers == 1:
         return run_loop(lambda: _serve(settings, chosen))
@@ -178,6 +196,8 @@ async def _work(settings: Settings, url: str, roles: Sequence[str], stop: Stop, 
         worker = Worker(settings, url, pool, roles=roles, metrics=metrics, clock=Clock(), random=random)
         if ops:  # first: what it may refuse must not cut requests short
             await stack.enter_async_context(listen_ops(settings, render=metrics.render, ready=worker.checks))
+            if "api" in roles:
+                await stack.enter_async_context(listen_api(settings, url))
         await worker.start()
         await stop.asked.wait()
         drained = await stop.unless_forced(worker.stop(grace=settings.delivery.grace))
@@ -201,18 +221,52 @@ async def listen_ops(
     """Serve metrics and health on the ops listener."""
     from dispatcher.console.ops import make_app
 
-    host, _, port = settings.ops.listen.rpartition(":")
-    runner = web.AppRunner(make_app(render=render, ready=ready), access_log=None)
+    app = make_app(render=render, ready=ready)
+    async with _listen(app, settings.ops.listen, section="ops"):
+        yield
+
+
+@asynccontextmanager
+async def listen_api(settings: Settings, url: str) -> AsyncIterator[None]:
+    """Serve the tenants' HTTP API on its listener, with database connections of its own."""
+    from dispatcher.api.app import make_app
+    from dispatcher.clock import Clock
+
+    pool = await open_pool(
+        url,
+        application_name="dispatcher api",
+        maximum=settings.api.pool_size,
+        pgbouncer=settings.database.pgbouncer,
+        command_timeout=API_STATEMENT_SECONDS,
+    )
+    try:
+        app = make_app(
+            make_admin(settings, pool),
+            body_limit=settings.api.body_limit,
+            rate_limit=settings.api.rate_limit,
+            monotonic=Clock().monotonic,
+        )
+        async with _listen(app, settings.api.listen, section="api"):
+            yield
+    finally:
+        await _close(pool)
+
+
+@asynccontextmanager
+async def _listen(app: web.Application, listen: str, *, section: str) -> AsyncIterator[None]:
+    """Serve an application on the listener of a section; in the end, let requests that are under way come to theirs."""
+    host, port = host_port(listen)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS)
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+            await web.TCPSite(runner, host, port).start()
         except OSError as error:
             raise ConfigError(
-                f"Nothing can listen on {settings.ops.listen}: {error.strerror or error}. Stop what does, or set "
-                "`[ops] listen` (DISPATCHER_OPS__LISTEN) to another address; port 0 takes any free one."
+                f"Nothing can listen on {listen}: {error.strerror or error}. Stop what does, or set `[{section}] listen` "
+                f"(DISPATCHER_{section.upper()}__LISTEN) to another address; port 0 takes any free one."
             ) from error
-        logger.info("ops.listening", address=_shown(runner.addresses))
+        logger.info("ops.listening" if section == "ops" else "api.listening", address=_shown(runner.addresses))
         yield
     finally:
         await runner.cleanup()
@@ -234,10 +288,11 @@ async def _supervise(settings: Settings, roles: Sequence[str], workers: int) -> 
         await _migrate(settings, url, check=False)
         logger.info("service.started", settings=summary(settings), workers=workers)
         context = get_context("spawn")
+        theirs = tuple(role for role in roles if role != "api")
 
         def start(index: int) -> Any:
             child = context.Process(
-                target=work, args=(settings, url, roles, index), name=f"worker-{index}", daemon=False
+                target=work, args=(settings, url, theirs, index), name=f"worker-{index}", daemon=False
             )
             child.start()
             return child
@@ -252,6 +307,8 @@ async def _supervise(settings: Settings, roles: Sequence[str], workers: int) -> 
             }
 
         await stack.enter_async_context(listen_ops(settings, render=Metrics().render, ready=ready))
+        if "api" in roles:
+            await stack.enter_async_context(listen_api(settings, url))
         children.start()
         watching = asyncio.create_task(children.watch())
         await stop.asked.wait()

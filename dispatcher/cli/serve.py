@@ -17,7 +17,7 @@ def serve(
     *,
     workers: Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes that deliver.")] = 1,
     roles: Annotated[
-        str | None, typer.Option("--roles", metavar="A,B", help="Do only this: deliver, notify, maintain.")
+        str | None, typer.Option("--roles", metavar="A,B", help="Do only this: deliver, notify, maintain, api.")
     ] = None,
 ) -> None:
     """Run the service.
