@@ -17,6 +17,7 @@ from dispatcher.deliver.reap import Reap
 from dispatcher.deliver.record import Record
 from dispatcher.deliver.send import Attempted, Send, Sends
 from dispatcher.deliver.subscribers import Defaults, Subscribers
+from dispatcher.doorkeeper import Doorkeeper
 from dispatcher.fanout import Fanout
 from dispatcher.lanes import Lanes
 from dispatcher.metrics import Metrics
@@ -131,7 +132,13 @@ class Engine:
             on_work=self._on_work,
         )
         self.fanout = Fanout(
-            pool, ownership=ownership, lanes=lanes, clock=clock, metrics=metrics, on_work=self._on_work
+            pool,
+            ownership=ownership,
+            lanes=lanes,
+            doorkeeper=Doorkeeper(settings.catalog.mode, files=settings.catalog.files, clock=clock),
+            clock=clock,
+            metrics=metrics,
+            on_work=self._on_work,
         )
         self.replay = Replay(
             pool, ownership=ownership, lanes=lanes, clock=clock, metrics=metrics, on_work=self._on_work

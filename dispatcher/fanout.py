@@ -11,12 +11,14 @@ from typing import Final
 import structlog
 
 from dispatcher.clock import Clock
+from dispatcher.doorkeeper import Doorkeeper, Mode
 from dispatcher.lanes import Lanes
 from dispatcher.metrics import Metrics
 from dispatcher.model import Delivery, EndpointId, Shard
 from dispatcher.ownership import Ownership
 from dispatcher.store import endpoints as endpoint_store
 from dispatcher.store import outbox as store
+from dispatcher.store import refusals
 from dispatcher.store.pool import Connection, Pool
 
 BATCH: Final = 1000
@@ -49,6 +51,7 @@ class Fanout:
         *,
         ownership: Ownership,
         lanes: Lanes,
+        doorkeeper: Doorkeeper,
         clock: Clock,
         metrics: Metrics,
         on_work: Callable[[], None],
@@ -56,6 +59,7 @@ class Fanout:
         self._pool = pool
         self._ownership = ownership
         self._lanes = lanes
+        self._doorkeeper = doorkeeper
         self._clock = clock
         self._metrics = metrics
         self._on_work = on_work
@@ -117,11 +121,16 @@ class Fanout:
     async def _fan_out(self, connection: Connection, unread: Sequence[store.Unread]) -> None:
         self._busy = frozenset(item.shard for item in unread)
         try:
+            admitted, refused = await self._judged(connection, unread)
             async with connection.transaction():
-                ordered = [item.shard for item in unread if item.ordered]
+                if refused:
+                    await refusals.refuse(connection, refused, now=self._clock.override())
+                ordered = [item.shard for item in admitted if item.ordered]
                 if ordered:
                     await store.lock_ordering(connection, ordered)
-                deliveries = await store.fan_out(connection, unread, now=self._clock.override())
+                deliveries = []
+                if admitted:
+                    deliveries = await store.fan_out(connection, admitted, now=self._clock.override())
             self._advance(unread)  # only now: only what is committed may be behind the cursors
             own = [delivery for delivery in deliveries if delivery.shard in self._ownership.epochs]
             self._lanes.hand_over(own, self._clock.now())
@@ -129,8 +138,38 @@ class Fanout:
                 await self._tell_others(connection, deliveries)
         finally:
             self._busy = frozenset()
-        self._count(unread, deliveries)
+        self._count(admitted, deliveries)
         self._on_work()
+
+    async def _judged(
+        self, connection: Connection, unread: Sequence[store.Unread]
+    ) -> tuple[Sequence[store.Unread], Sequence[tuple[store.Unread, str]]]:
+        """Part events that may be fanned out from those that the catalogue refuses, which come with the reason."""
+        if self._doorkeeper.mode is Mode.OFF:
+            return unread, ()
+        events = [(item.event.event_type, item.event.payload) for item in unread]
+        reasons = await self._doorkeeper.judge(connection, events)
+        unexpected = [(item, reason) for item, reason in zip(unread, reasons, strict=True) if reason is not None]
+        if not unexpected:
+            return unread, ()
+        refuse = self._doorkeeper.mode is Mode.ENFORCE
+        self._metrics.unexpected(len(unexpected), refused=refuse)
+        kinds: dict[str, list[tuple[store.Unread, str]]] = {}
+        for item, reason in unexpected:
+            kinds.setdefault(item.event.event_type, []).append((item, reason))
+        for event_type, those in kinds.items():  # one line for all of a type: a producer that is wrong is so every time
+            first, reason = those[0]
+            logger.warning(
+                "event.refused" if refuse else "event.unexpected",
+                event_type=event_type[:100],
+                events=len(those),
+                event=str(first.event.id),
+                tenant=first.event.tenant,
+                reason=reason,
+            )
+        if not refuse:
+            return unread, ()
+        return [item for item, reason in zip(unread, reasons, strict=True) if reason is None], unexpected
 
     def _advance(self, unread: Sequence[store.Unread]) -> None:
         """Move the cursors to where this batch got.

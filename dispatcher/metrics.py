@@ -92,6 +92,11 @@ class Metrics:
         self._replayed = self._counter(
             "replayed_deliveries_total", "Finished deliveries that replays came to, by what became of them.", "fate"
         )
+        self._unexpected = self._counter(
+            "events_unexpected_total", "Events that the catalogue spoke against when they were read.", "result"
+        )
+        for result in ("refused", "delivered"):
+            self._unexpected.labels(result)
         self._overtaken = self._counter(
             "overtaken_rows_total",
             "Rows that only a sweep found: committed behind the place that was read to.",
@@ -162,6 +167,10 @@ class Metrics:
         """A replay came to so many finished deliveries of each fate."""
         for fate, count in fates:
             self._replayed.labels(fate).inc(count)
+
+    def unexpected(self, count: int, *, refused: bool) -> None:
+        """The catalogue spoke against so many events; they were refused, or delivered all the same."""
+        self._unexpected.labels("refused" if refused else "delivered").inc(count)
 
     def overtaken(self, table: str, count: int) -> None:
         """A sweep found rows of `outbox` or `deliveries` that had been passed over."""

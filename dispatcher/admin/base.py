@@ -8,6 +8,7 @@ from typing import Any
 
 from dispatcher.addresses import AddressPolicy
 from dispatcher.clock import Clock
+from dispatcher.doorkeeper import Doorkeeper
 from dispatcher.errors import NotFound
 from dispatcher.model import EndpointId
 from dispatcher.retry import DEFAULT_SCHEDULE
@@ -32,6 +33,7 @@ class Base:
         policy: AddressPolicy,
         https_only: bool = True,
         default_schedule: Sequence[float] = DEFAULT_SCHEDULE,
+        doorkeeper: Doorkeeper | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._pool = pool
@@ -40,6 +42,7 @@ class Base:
         self._https_only = https_only
         self._default_schedule = tuple(default_schedule)
         self._clock = clock or Clock()
+        self._doorkeeper = doorkeeper or Doorkeeper(clock=self._clock)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Any]:

@@ -108,6 +108,11 @@ def _is_test(facts: Facts) -> bool:
 def _summary(facts: Facts, findings: Sequence[EndpointFinding]) -> str:
     if facts.unread:
         return f"No worker has read it from the outbox yet. {_who_works(facts.ownership)}"
+    if facts.event.refused_at is not None:
+        return (
+            f"It was refused when it was read, at {_at(facts.event.refused_at)}, and is kept: {facts.event.refused_because} "
+            f"Mend the producer, or the catalogue and then `dispatcher event readmit {facts.event.id}`."
+        )
     if facts.unmatched or not findings:
         nobody = "It was read, and no webhook wanted it."
         return f"{nobody} {facts.stranger}" if facts.stranger else nobody
@@ -219,6 +224,8 @@ def _of_none(facts: Facts, endpoint: EndpointRow) -> tuple[Finding, str]:
         patterns = ", ".join(f"`{pattern}`" for pattern in endpoint.subscriptions[:5])
         more = ", …" if len(endpoint.subscriptions) > 5 else ""  # noqa: PLR2004 - as many as were named
         return Finding.NOT_SUBSCRIBED, f"It is subscribed to {patterns}{more}, not to `{event.event_type}`.{since}"
+    if event.refused_at is not None:
+        return Finding.REFUSED, "It is subscribed, but the event was refused before anybody's subscriptions were asked."
     if endpoint.archived_at is not None:
         return Finding.ARCHIVED, f"It was archived at {_at(endpoint.archived_at)}, before the event was read."
     if endpoint.created_at > event.inserted_at:

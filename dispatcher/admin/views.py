@@ -150,6 +150,8 @@ def event_json(event: EventRow) -> Json:
         "occurredDate": iso(event.occurred_at),
         "orderingKey": event.ordering_key,
         "payload": _parsed(event.payload),
+        "refusedDate": iso(event.refused_at),
+        "refusedReason": event.refused_because,
         "tenant": event.tenant,
         "type": event.event_type,
     }

@@ -1,7 +1,7 @@
 """The catalogue: what others ask about event types."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,9 @@ from dispatcher.errors import CatalogError
 
 MOST_NEAR: Final = 3
 """Names that a mistyped one may have meant; more are no help."""
+
+LIKENESS: Final = 0.75
+"""Of 1: event types share many parts, so that less would find half of them."""
 
 _EVERYTHING: Final = "*"
 
@@ -56,6 +59,11 @@ class Catalog:
         """All of them, in the order of the documents."""
         return tuple(self._types.values())
 
+    @property
+    def names(self) -> Collection[str]:
+        """The names of all of them, without aliases."""
+        return self._types.keys()
+
     def get(self, name: str) -> EventType | None:
         """Look an event type up by its name, or by an alias."""
         return self._types.get(name) or self._by_alias.get(name)
@@ -63,7 +71,13 @@ class Catalog:
     def near(self, name: str) -> list[str]:
         """Return names and aliases that a mistyped one may have meant, the likeliest first."""
         known = {known.lower(): known for known in (*self._by_alias, *self._types)}
-        return [known[one] for one in get_close_matches(name.lower(), known, n=MOST_NEAR)]
+        return [known[one] for one in get_close_matches(name.lower(), known, n=MOST_NEAR, cutoff=LIKENESS)]
+
+    def near_patterns(self, pattern: str) -> list[str]:
+        """Return patterns that match something and that a mistyped one may have meant."""
+        parts = [name.split(".") for name in self._types]
+        known = {".".join(one[:length]) + ".*" for one in parts for length in range(1, len(one))}
+        return get_close_matches(pattern, sorted(known), n=MOST_NEAR, cutoff=LIKENESS)
 
     def matching(self, pattern: str) -> tuple[EventType, ...]:
         """Return the event types that a subscription matches: a name, an alias, `appointment.*`, or `*`."""

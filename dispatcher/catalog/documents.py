@@ -59,7 +59,16 @@ _resolve_as("null", "null|~|", "n~")
 _Loader.yaml_implicit_resolvers.setdefault("", []).append(("tag:yaml.org,2002:null", re.compile("^$")))
 _resolve_as("bool", "true|false", "tf")
 _resolve_as("int", r"-?(?:0|[1-9][0-9]*)", "-0123456789")
-_resolve_as("float", r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", "-0123456789")
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that reads as the same under these rules and under those of YAML 1.1."""
+
+
+_FLOAT = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
+
+for _reader in (_Loader, _Dumper):  # PyYAML takes `1e3` for a text, and would write that text so
+    _reader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(rf"^(?:{_FLOAT})$"), list("-0123456789"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +195,12 @@ def parse(text: str | bytes, name: str) -> Document:
     if not isinstance(tree, dict):
         raise CatalogError([CatalogFault(name, "", "It is no AsyncAPI document, but a single value or a list.")])
     return Document(name, tree)
+
+
+def write(tree: dict[str, Any]) -> str:
+    """Write a document as YAML."""
+    text: str = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=118)
+    return text
 
 
 def _parse_yaml(text: str | bytes, name: str) -> Any:

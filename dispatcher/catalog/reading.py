@@ -91,10 +91,8 @@ def event_types(document: Document) -> Iterator[EventType]:
     """Give the event types of a document in its order; raises LookupError for a broken reference."""
     sent = _sent(document)
     for key, channel in document.children(document.child(document.root, "channels")):
-        messages = sent.get(channel.pointer)
-        if messages is None and _is_used(document, channel.pointer):
-            continue  # something is only received on it
-        yield _event_type(document, key, channel, messages)
+        if channel.pointer in sent or not _is_used(document, channel.pointer):  # else it is only received on
+            yield _event_type(document, key, channel, sent.get(channel.pointer))
 
 
 def operations(document: Document) -> Iterator[tuple[str, Place, Place, tuple[Place, ...] | None]]:

@@ -6,7 +6,6 @@ between them are followed within the document; nothing is ever fetched.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -23,21 +22,26 @@ _URI: Final = "urn:dispatcher:catalog"
 _MASK: Final = "the value"
 """Stands in messages for what a payload holds: payloads are personal data, and messages go into logs."""
 
+_DRAFT_07: Final = (jsonschema_rs.Draft7, jsonschema_rs.Draft7Validator)
+
 _DRAFTS: Final = {
-    "application/schema+json;version=draft-07": jsonschema_rs.Draft7Validator,
-    "application/schema+yaml;version=draft-07": jsonschema_rs.Draft7Validator,
-    "application/schema+json;version=draft-2019-09": jsonschema_rs.Draft201909Validator,
-    "application/schema+yaml;version=draft-2019-09": jsonschema_rs.Draft201909Validator,
-    "application/schema+json;version=draft-2020-12": jsonschema_rs.Draft202012Validator,
-    "application/schema+yaml;version=draft-2020-12": jsonschema_rs.Draft202012Validator,
-    **dict.fromkeys(
+    f"application/{kind};version={version}": draft
+    for kinds, versions, draft in (
+        (("schema+json", "schema+yaml"), ("draft-07",), _DRAFT_07),
         (
-            f"application/vnd.aai.asyncapi{suffix};version=3.{minor}.0"
-            for suffix in ("", "+json", "+yaml")
-            for minor in (0, 1)
+            ("schema+json", "schema+yaml"),
+            ("draft-2019-09",),
+            (jsonschema_rs.Draft201909, jsonschema_rs.Draft201909Validator),
         ),
-        jsonschema_rs.Draft7Validator,
-    ),
+        (
+            ("schema+json", "schema+yaml"),
+            ("draft-2020-12",),
+            (jsonschema_rs.Draft202012, jsonschema_rs.Draft202012Validator),
+        ),
+        (("vnd.aai.asyncapi", "vnd.aai.asyncapi+json", "vnd.aai.asyncapi+yaml"), ("3.0.0",), _DRAFT_07),
+    )
+    for kind in kinds
+    for version in versions
 }
 
 KNOWN_FORMATS: Final = frozenset(_DRAFTS)
@@ -81,17 +85,20 @@ class Schemas:
     def __init__(self, document: Document) -> None:
         self._document = document
 
-    @cached_property
-    def _registry(self) -> jsonschema_rs.Registry:
-        return jsonschema_rs.Registry([(_URI, self._document.tree)], draft=jsonschema_rs.Draft7)
+        self._registries: dict[int, jsonschema_rs.Registry] = {}
+
+    def _registry(self, draft: int) -> jsonschema_rs.Registry:
+        if draft not in self._registries:
+            self._registries[draft] = jsonschema_rs.Registry([(_URI, self._document.tree)], draft=draft)
+        return self._registries[draft]
 
     def compile(self, place: Place, *, schema_format: str | None = None) -> Schema:
         """Compile the schema at a place; raises LookupError with what is wrong with it."""
-        make = _DRAFTS.get(schema_format or "", jsonschema_rs.Draft7Validator)
+        draft, make = _DRAFTS.get(schema_format or "", _DRAFT_07)
         try:
             validator = make(
                 {"$ref": f"{_URI}#{quote(place.pointer)}"},
-                registry=self._registry,
+                registry=self._registry(draft),
                 mask=_MASK,
                 validate_formats=True,
                 offline=True,

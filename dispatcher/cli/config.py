@@ -15,10 +15,13 @@ def check_config(call: Call) -> None:
 
     It is read as the service would read it; secrets are shown as yes or no. Connects to nothing.
     """
+    from dispatcher.app import open_doorkeeper
     from dispatcher.cli.output import cell
     from dispatcher.settings import summary
 
-    sections = summary(call.settings())
+    settings = call.settings()
+    open_doorkeeper(settings).of_files()  # what is broken in them raises
+    sections = summary(settings)
     if call.as_json:
         call.show(sections)
         return

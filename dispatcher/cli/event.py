@@ -100,21 +100,34 @@ def explain(call: Call, event_id: Id) -> None:
             call.say(f"  delivery {delivery['id']}: {delivery['state']}, {delivery['attemptCount']} attempts")
 
 
+@command(app, "readmit")
+def readmit(call: Call, event_id: Id) -> None:
+    """Let an event that the catalogue refused be read again: it is judged anew.
+
+    Mend the catalogue first, or set `[catalog] mode` to warn. `dispatcher event list --refused` shows what was refused.
+    """
+    from dispatcher.admin import views
+
+    call.show(views.event_json(call.ask(lambda admin: admin.readmit_event(EventId(event_id)))))
+
+
 @command(app, "list")
 def list_some(
     call: Call,
     *,
     tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only this tenant's.")] = None,
     event_type: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Only of this type.")] = None,
+    refused: Annotated[bool, typer.Option("--refused", help="Only those that the catalogue refused.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most so many.")] = 50,
 ) -> None:
-    """List events, the latest first."""
+    """List events of the last day, the latest first."""
     from dispatcher.admin import views
 
-    events = call.ask(lambda admin: admin.list_events(tenant, event_type=event_type, limit=limit))
+    events = call.ask(lambda admin: admin.list_events(tenant, event_type=event_type, limit=limit, refused=refused))
     call.show_all(
         [views.event_json(event) for event in events],
-        {"id": "ID", "tenant": "TENANT", "type": "TYPE", "insertedDate": "INSERTED"},
+        {"id": "ID", "tenant": "TENANT", "type": "TYPE", "insertedDate": "INSERTED"}
+        | ({"refusedReason": "REFUSED BECAUSE"} if refused else {}),
         empty="There are no such events.",
     )
 

@@ -9,6 +9,7 @@ import typer
 
 from dispatcher import __version__
 from dispatcher.cli import (
+    catalog,
     config,
     delivery,
     demo,
@@ -39,6 +40,7 @@ for name, noun in (
     ("event", event),
     ("delivery", delivery),
     ("replay", replay),
+    ("catalog", catalog),
     ("secret", secret),
 ):
     app.add_typer(noun.app, name=name)

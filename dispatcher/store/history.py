@@ -38,6 +38,9 @@ class EventRow:
     idempotency_key: str | None
     ordering_key: str | None
     shard: Shard
+    refused_at: datetime | None = None
+    """When the catalogue refused it, instead of its being fanned out."""
+    refused_because: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +138,19 @@ async def events(
         rows = await connection.fetch(SQL.events, since, limit)
     else:
         rows = await connection.fetch(SQL.events_of, since, limit, tenant, event_type)
+    return [EventRow(**row) for row in rows]
+
+
+async def refused_events(
+    connection: asyncpg.Connection,
+    *,
+    since: datetime,
+    tenant: str | None,
+    event_type: str | None,
+    limit: int,
+) -> list[EventRow]:
+    """Return events inserted since an instant that the catalogue refused, the latest refusals first."""
+    rows = await connection.fetch(SQL.refused, since, limit, tenant, event_type)
     return [EventRow(**row) for row in rows]
 
 

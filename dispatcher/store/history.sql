@@ -1,8 +1,11 @@
 -- name: event
 -- An event: $1 id. An id that a producer used twice leads to the later one.
 select
-  id, tenant, event_type, payload, occurred_at, inserted_at, deliver_at, expires_at, idempotency_key, ordering_key, shard
+  outbox.id, outbox.tenant, outbox.event_type, outbox.payload, outbox.occurred_at, outbox.inserted_at, outbox.deliver_at,
+  outbox.expires_at, outbox.idempotency_key, outbox.ordering_key, outbox.shard,
+  refused.recorded_at as refused_at, refused.reason as refused_because
 from dispatcher.outbox
+left join dispatcher.refused_events as refused on refused.event_id = outbox.id and refused.event_at = outbox.inserted_at
 where outbox.id = $1
 order by outbox.inserted_at desc
 limit 1;
@@ -10,22 +13,57 @@ limit 1;
 -- name: events
 -- Events inserted since an instant, the latest ids first: $1 since, $2 at most so many.
 select
-  id, tenant, event_type, payload, occurred_at, inserted_at, deliver_at, expires_at, idempotency_key, ordering_key, shard
-from dispatcher.outbox
-where outbox.inserted_at >= $1
-order by outbox.id desc
-limit $2;
+  picked.id, picked.tenant, picked.event_type, picked.payload, picked.occurred_at, picked.inserted_at, picked.deliver_at,
+  picked.expires_at, picked.idempotency_key, picked.ordering_key, picked.shard,
+  refused.recorded_at as refused_at, refused.reason as refused_because
+from (
+  select *
+  from dispatcher.outbox
+  where outbox.inserted_at >= $1
+  order by outbox.id desc
+  limit $2
+) as picked
+left join dispatcher.refused_events as refused
+  on refused.event_id = picked.id and refused.event_at = picked.inserted_at
+order by picked.id desc;
 
 -- name: events_of
 -- The same of a tenant, of a type: $1 since, $2 at most so many, $3 tenant or null, $4 type or null.
 select
-  id, tenant, event_type, payload, occurred_at, inserted_at, deliver_at, expires_at, idempotency_key, ordering_key, shard
-from dispatcher.outbox
-where outbox.inserted_at >= $1
-  and (outbox.tenant = $3 or $3 is null)
-  and (outbox.event_type = $4 or $4 is null)
-order by outbox.id desc
-limit $2;
+  picked.id, picked.tenant, picked.event_type, picked.payload, picked.occurred_at, picked.inserted_at, picked.deliver_at,
+  picked.expires_at, picked.idempotency_key, picked.ordering_key, picked.shard,
+  refused.recorded_at as refused_at, refused.reason as refused_because
+from (
+  select *
+  from dispatcher.outbox
+  where outbox.inserted_at >= $1
+    and (outbox.tenant = $3 or $3 is null)
+    and (outbox.event_type = $4 or $4 is null)
+  order by outbox.id desc
+  limit $2
+) as picked
+left join dispatcher.refused_events as refused
+  on refused.event_id = picked.id and refused.event_at = picked.inserted_at
+order by picked.id desc;
+
+-- name: refused
+-- Events that the catalogue refused, the latest refusals first: $1 inserted since, $2 at most so many, $3 tenant or null,
+-- $4 type or null.
+select
+  outbox.id, outbox.tenant, outbox.event_type, outbox.payload, outbox.occurred_at, outbox.inserted_at, outbox.deliver_at,
+  outbox.expires_at, outbox.idempotency_key, outbox.ordering_key, outbox.shard,
+  refused.recorded_at as refused_at, refused.reason as refused_because
+from (
+  select *
+  from dispatcher.refused_events
+  where refused_events.event_at >= $1
+    and (refused_events.tenant = $3 or $3 is null)
+    and (refused_events.event_type = $4 or $4 is null)
+  order by refused_events.recorded_at desc, refused_events.event_id desc
+  limit $2
+) as refused
+join dispatcher.outbox on outbox.id = refused.event_id and outbox.inserted_at = refused.event_at
+order by refused.recorded_at desc, refused.event_id desc;
 
 -- name: is_unread
 -- Whether fan-out has yet to read an event: $1 shard, $2 id.
