@@ -25,12 +25,17 @@ PATIENCE: Final = 10.0
 CONNECT_SECONDS: Final = 10.0
 """For one try; a host that answers nothing must not eat all the patience of larger settings."""
 
+IDLE_IN_TRANSACTION: Final[Mapping[str, str]] = {"idle_in_transaction_session_timeout": "10s"}
+"""For a transaction to go on: a worker that lost the way to the database must not hold its locks for as long as TCP
+takes to notice, which can be hours. Whoever took over its shards waits for them."""
+
 OUTAGE_STATES: Final = frozenset(
     {
         "57P01",  # admin_shutdown
         "57P02",  # crash_shutdown
         "57P03",  # cannot_connect_now: starting up or recovering
         "57P05",  # idle_session_timeout
+        "25P03",  # idle_in_transaction_session_timeout: we were too late, or cut off
         "53300",  # too_many_connections
         "25006",  # read_only_sql_transaction: after a failover, this connection leads to a standby
     }
@@ -128,6 +133,8 @@ async def open_pool(
     session state, and an open transaction is rolled back by whoever opened it.
     """
     options = _options(application_name, pgbouncer=pgbouncer, statement_cache=True)
+    if not pgbouncer:
+        options["server_settings"] |= IDLE_IN_TRANSACTION
     if by_key and not pgbouncer:
         options["server_settings"] |= BY_KEY
     # that the database is away is said once, by whoever needs it; asyncpg says it again and again, with its own traceback

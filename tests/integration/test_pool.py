@@ -127,6 +127,23 @@ async def test_silence_is_an_outage_after_the_command_timeout(proxy: Proxy) -> N
     connection.terminate()
 
 
+async def test_a_transaction_that_nobody_goes_on_with_is_ended_by_the_server(database: str) -> None:
+    """Its locks would hold up others; whoever comes back to it finds the connection lost."""
+    connections = await pool.open_pool(database, minimum=1, maximum=1)
+    async with connections.acquire() as connection:
+        assert await connection.fetchval("show idle_in_transaction_session_timeout") == "10s"
+        await connection.execute("set idle_in_transaction_session_timeout = '1ms'")
+        left = connection.transaction()
+        await left.start()
+        with pytest.raises(Exception) as caught:  # noqa: PT012, PT011, any will do that is_outage knows
+            while True:
+                await connection.fetchval("select 1")
+                await asyncio.sleep(0.01)
+
+    assert pool.is_outage(caught.value)
+    await connections.close()
+
+
 @pytest.mark.parametrize(
     "statement",
     [
