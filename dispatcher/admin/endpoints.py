@@ -10,10 +10,12 @@ from dispatcher.admin.base import Base
 from dispatcher.admin.inputs import Unset, WebhookChanges, WebhookDraft
 from dispatcher.errors import ConfigError, Conflict, InvalidInput
 from dispatcher.model import EndpointId, EndpointState
+from dispatcher.operational import disabled
 from dispatcher.sealing import SETTING
 from dispatcher.signature import key_of, new_secret
 from dispatcher.store import deliveries as delivery_store
 from dispatcher.store import endpoints as store
+from dispatcher.store import operational as operational_store
 from dispatcher.store.endpoints import EndpointRow, SecretRow
 
 CANCEL_BATCH = 1000
@@ -127,6 +129,8 @@ class EndpointsAdmin(Base):
                 await store.forget_health(connection, webhook_id)
             reason = BY_PERSON if state is EndpointState.DISABLED else None
             await store.set_state(connection, webhook_id, state, reason=reason, now=self._now())
+            if reason is not None:
+                await operational_store.write(connection, [disabled(webhook_id, reason=reason)], now=self._now())
             return await self._endpoint(connection, webhook_id, tenant)
 
     async def rotate_secret(

@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from dispatcher.clock import Clock
+from dispatcher.deliver import announce
 from dispatcher.deliver.subscribers import Subscriber, Subscribers
 from dispatcher.lanes import Lanes
 from dispatcher.metrics import Metrics
@@ -25,6 +26,7 @@ from dispatcher.ownership import Ownership
 from dispatcher.retry import SHORTEST_SPAN, span
 from dispatcher.store import deliveries as store
 from dispatcher.store import notices as notice_store
+from dispatcher.store import operational as operational_store
 from dispatcher.store import outbox as outbox_store
 from dispatcher.store.pool import Connection, Pool
 
@@ -107,7 +109,7 @@ class Reap:
     async def _follow_up(
         self, connection: Connection, expired: Sequence[store.Killed], overdue: Sequence[store.Killed]
     ) -> list[tuple[EndpointId, float]]:
-        """Write the notices, and make the next of each ordering key due."""
+        """Write notices and operational events, and make the next of each ordering key due."""
         killed = [(DeathReason.EXPIRED, item) for item in expired] + [
             (DeathReason.UNAVAILABLE, item) for item in overdue
         ]
@@ -118,6 +120,11 @@ class Reap:
         if notices:
             await notice_store.write(connection, notices, now=now)
             self._metrics.noticed(NoticeKind.DELIVERIES_DEAD, len(notices))
+        events = [
+            *announce.of_killed(DeathReason.EXPIRED, expired),
+            *announce.of_killed(DeathReason.UNAVAILABLE, overdue),
+        ]
+        await operational_store.write(connection, events, now=now)
         freed = [(item.endpoint_id, item.ordering_key) for _, item in killed if item.ordering_key is not None]
         return await store.promote(connection, freed, now=now) if freed else []
 

@@ -1,7 +1,7 @@
 """Write down what came of attempts: one short transaction for a whole batch, guarded by the attempt number.
 
-With a result go the changes that it makes: history, the log of attempts, the endpoint's health, notices, and the next
-delivery of an ordering key. What cannot be written because the database is away is kept and written later.
+With a result go the changes that it makes: history, the log of attempts, the endpoint's health, notices, operational
+events, and the next delivery of an ordering key. What cannot be written because the database is away is kept and written later.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,7 @@ import orjson
 import structlog
 
 from dispatcher.clock import Clock
+from dispatcher.deliver import announce
 from dispatcher.deliver.send import Attempted, describe, outcome_name, verdict_name
 from dispatcher.deliver.subscribers import Subscribers
 from dispatcher.lanes import Lanes
@@ -33,6 +34,7 @@ from dispatcher.retry import HealthChange, disable_date
 from dispatcher.store import deliveries as store
 from dispatcher.store import endpoints as endpoint_store
 from dispatcher.store import notices as notice_store
+from dispatcher.store import operational as operational_store
 from dispatcher.store import outbox as outbox_store
 from dispatcher.store.pool import Connection, Pool, is_outage
 
@@ -165,13 +167,15 @@ class Record:
         )
 
     async def _write_changes(self, connection: Connection, written: Sequence[Attempted]) -> None:
-        """Write what follows from results that are new: health, disabling, notices."""
+        """Write what follows from results that are new: health, disabling, notices, operational events."""
         health = {change.endpoint_id: change for item in written if (change := self._health(item)) is not None}
         if health:  # the last change of each endpoint holds the earlier ones
             await endpoint_store.write_health(connection, list(health.values()))
+        disabled: set[EndpointId] = set()
         for item in written:
-            if item.disabled:
-                await endpoint_store.disable(connection, item.delivery.endpoint_id, _why_disabled(item))
+            endpoint_id = item.delivery.endpoint_id
+            if item.disabled and await endpoint_store.disable(connection, endpoint_id, announce.why_disabled(item)):
+                disabled.add(endpoint_id)
         dead = [item for item in written if _is_mourned(item)]
         firsts = await store.first_attempts(connection, [item.delivery.id for item in dead]) if dead else {}
         notices = [_death(item, first=firsts.get(item.delivery.id, item.started)) for item in dead]
@@ -180,6 +184,8 @@ class Record:
             await notice_store.write(connection, notices, now=self._clock.override())
             for notice in notices:
                 self._metrics.noticed(notice.kind, 1)
+        events = announce.of_attempts(written, disabled=disabled, subscribers=self._subscribers)
+        await operational_store.write(connection, events, now=self._clock.override())
 
     def _health(self, item: Attempted) -> endpoint_store.HealthWrite | None:
         """What is to be written down of an endpoint's health, if this attempt changed it."""
@@ -218,7 +224,7 @@ class Record:
             attempts=item.delivery.attempts + 1,
             first_attempt_at=subscriber.health.failing_since,
             last_attempt_at=item.started,
-            reason=_why_disabled(item) if item.disabled else None,
+            reason=announce.why_disabled(item) if item.disabled else None,
             status=status,
             error=error,
             answer=_answer(item),
@@ -278,11 +284,3 @@ def _answer(item: Attempted) -> str | None:
     if not isinstance(item.outcome, Answered) or not item.outcome.body:
         return None
     return item.outcome.body[:ANSWER_START].decode("utf-8", "replace").replace("\0", "�")
-
-
-def _why_disabled(item: Attempted) -> str:
-    if item.change is HealthChange.DISABLE:
-        return "it kept failing"
-    if isinstance(item.outcome, Answered) and item.outcome.status == 410:  # noqa: PLR2004 - 410 Gone
-        return "it answered 410 Gone"
-    return "it answered with the header webhook-delivery: disable"

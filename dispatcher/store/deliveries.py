@@ -69,6 +69,7 @@ class Killed:
     event_id: EventId
     event_type: str | None
     attempts: int
+    manual: bool
     silent: bool
     """Its death is told to nobody."""
     ordering_key: str | None
@@ -274,6 +275,7 @@ def _killed(rows: Sequence[asyncpg.Record]) -> list[Killed]:
             event_id=EventId(row["event_id"]),
             event_type=row["event_type"],
             attempts=row["attempts"],
+            manual=row["manual"],
             silent=row["silent"],
             ordering_key=row["ordering_key"],
         )

@@ -286,8 +286,8 @@ with removed as (
   from removed
 )
 select
-  removed.id, removed.endpoint_id, removed.event_id, removed.attempts, removed.manual and not removed.notify as silent,
-  removed.ordering_key, removed.shard,
+  removed.id, removed.endpoint_id, removed.event_id, removed.attempts, removed.manual,
+  removed.manual and not removed.notify as silent, removed.ordering_key, removed.shard,
   event.event_type
 from removed
 left join lateral (
@@ -332,8 +332,8 @@ with removed as (
   from removed
 )
 select
-  removed.id, removed.endpoint_id, removed.event_id, removed.attempts, removed.manual and not removed.notify as silent,
-  removed.ordering_key, removed.shard,
+  removed.id, removed.endpoint_id, removed.event_id, removed.attempts, removed.manual,
+  removed.manual and not removed.notify as silent, removed.ordering_key, removed.shard,
   event.event_type
 from removed
 left join lateral (
