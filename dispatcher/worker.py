@@ -36,8 +36,8 @@ ROLES: Final = ("deliver", "notify", "maintain")
 STATEMENT_SECONDS: Final = 30.0
 """No statement here takes longer than a second; a database that does not answer for so long is taken for lost."""
 
-STOP_SECONDS: Final = 5.0
-"""For a step to end the run that it is in."""
+STOP_SECONDS: Final = 3.0
+"""For a step to end the run that it is in; what is cancelled is not lost, but done again."""
 
 READY_SECONDS: Final = 2.0
 """For the database to answer a question about its health: what is slower is of no use to the steps either."""

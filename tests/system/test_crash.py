@@ -24,12 +24,13 @@ IN_FLIGHT = 128
 three lanes could have (64 each)."""
 
 
-async def make_world(connection: Any, receiver: Receiver) -> None:
-    """Three endpoints that take their time, and the events."""
+async def make_world(connection: Any, receiver: Receiver, *, events: int = EVENTS) -> int:
+    """Make three endpoints that take their time, and the events; return how many deliveries that makes."""
     receiver.on(ANY, delayed(0.03))
     for path in PATHS:
         await make_endpoint(connection, receiver.url + path)
-    await insert_events(connection, EVENTS)
+    await insert_events(connection, events)
+    return events * len(PATHS)
 
 
 async def test_a_killed_worker_loses_nothing_and_repeats_only_what_was_in_flight(
@@ -86,16 +87,16 @@ async def test_a_crashed_database_loses_nothing_and_the_worker_survives(pytestco
 async def test_a_worker_that_is_told_to_stop_leaves_no_duplicate(database: str, connection: Any, workers: int) -> None:
     """SIGTERM in the middle: what is in flight ends and is recorded, exit code 0; the next process does the rest."""
     async with Receiver() as receiver:
-        await make_world(connection, receiver)
+        deliveries = await make_world(connection, receiver, events=2000)
         async with serving(database, workers=workers) as first:
-            await receiver.wait_for(DELIVERIES // 3, timeout=60)
+            await receiver.wait_for(deliveries // 3, timeout=60)
             assert await first.terminate() == 0
         assert set(arrivals(receiver)) == await recorded(connection)
-        assert len(receiver.received) < DELIVERIES
+        assert len(receiver.received) < deliveries
         assert await connection.fetchval("select count(*) from dispatcher.shard_leases where owner is not null") == 0
 
         async with serving(database, workers=workers):
-            await settled(connection, DELIVERIES)
+            await settled(connection, deliveries)
 
         counted = arrivals(receiver)
         assert set(counted) == await expected(connection, PATHS) == await recorded(connection)
@@ -160,8 +161,8 @@ async def test_workers_end_when_their_parent_was_killed(database: str, connectio
 async def test_a_killed_child_is_replaced_and_its_shards_are_taken_over(database: str, connection: Any) -> None:
     """Its place is filled within seconds, its shards are owned again after the lease, and everything arrives."""
     async with Receiver() as receiver, serving(database, workers=2, delivery__in_flight=str(IN_FLIGHT)) as process:
-        await make_world(connection, receiver)
-        await receiver.wait_for(DELIVERIES // 4, timeout=60)
+        deliveries = await make_world(connection, receiver, events=2000)
+        await receiver.wait_for(deliveries // 4, timeout=60)
         busy = await connection.fetchval(
             """
             select workers.pid from dispatcher.endpoints
@@ -173,7 +174,7 @@ async def test_a_killed_child_is_replaced_and_its_shards_are_taken_over(database
 
         died = await process.says("worker.died")
         await process.says("worker.started", count=3)
-        await settled(connection, DELIVERIES)
+        await settled(connection, deliveries)
 
         assert (died["pid"], died["exit_code"]) == (busy, -signal.SIGKILL)
         counted = arrivals(receiver)
