@@ -220,7 +220,7 @@ def test_vsee_has_two_versions_of_every_body() -> None:
     """They differ as documented: code, times, status, who; note and invoice are nested in 2.0 alone."""
     for event_type in example("vsee").event_types:
         bodies = {body.payload_format: body.examples[0].value for body in event_type.bodies}
-        one, two = bodies["vsee-1.0"], bodies["vsee-2.0"]
+        one, two = bodies["vsee/1.0"], bodies["vsee/2.0"]
         assert (one["version"], two["version"]) == ("1.0", "2.0")
         assert "account_code" in one
         assert "clinic_code" in two
@@ -232,7 +232,7 @@ def test_vsee_has_two_versions_of_every_body() -> None:
             assert not {"note", "invoice"} & one["data"].keys()
             assert ("note" in two["data"]) == (event_type.name == "visit.note.signed_and_sent")
             assert ("invoice" in two["data"]) == (event_type.name == "visit.invoice.processed")
-        assert {body.payload_format for body in event_type.bodies if body.deprecated} == {"vsee-1.0"}
+        assert {body.payload_format for body in event_type.bodies if body.deprecated} == {"vsee/1.0"}
 
 
 def test_all_four_are_one_catalogue() -> None:
