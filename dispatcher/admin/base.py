@@ -51,12 +51,13 @@ class Base:
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[Any]:
-        """Open a transaction in which every statement sees the same."""
-        async with (
-            self._pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            yield connection
+        """Open a transaction in which every statement sees the same; within another one (see `once`) read as that does."""
+        async with self._pool.acquire() as connection:
+            if connection.is_in_transaction():
+                yield connection
+                return
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                yield connection
 
     def _now(self) -> datetime | None:
         return self._clock.override()

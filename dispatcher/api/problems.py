@@ -190,4 +190,5 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
         answer = response(problem, instance=request.path)
     answer.headers.setdefault("Cache-Control", "no-store")
     answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers["Server"] = "dispatcher"  # aiohttp would name itself and Python, with their versions
     return answer

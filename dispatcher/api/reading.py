@@ -1,6 +1,5 @@
 """Reads what a request brings, body and query, into models; every mistake is said in words, with the place where it is."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -77,7 +76,7 @@ def body(model: type[Model], text: str) -> Model:
 def query(model: type[Model], request: web.Request) -> Model:
     """Read the query. Raises `Problem`."""
     given = request.query
-    twice = [name for name, count in Counter(given.keys()).items() if count > 1]
+    twice = [name for name in dict.fromkeys(given) if len(given.getall(name)) > 1]
     if twice:
         raise invalid([Wrong(f"`{name[:100]}` is there more than once.", parameter=name[:100]) for name in twice])
     try:
