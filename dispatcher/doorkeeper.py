@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-import structlog
-
 from dispatcher.catalog import documents
 from dispatcher.catalog.catalog import Catalog
 from dispatcher.clock import Clock
@@ -23,8 +21,6 @@ FRESH_SECONDS: Final = 1.0
 """For so long fan-out goes on with a catalogue before it looks for a new import: a query a batch would be a tenth more."""
 
 _EMPTY: Final = Catalog()
-
-logger = structlog.get_logger()
 
 
 class Mode(StrEnum):
@@ -48,15 +44,22 @@ class Doorkeeper:
         self._import: UUID | None = None
         self._clock = clock or Clock()
         self._looked_at: float | None = None
+        self.fault: CatalogError | None = None
+        """What is wrong with the documents in the database, if they cannot be used."""
 
     async def catalog(self, connection: Any, *, may_be_old: bool = False) -> Catalog:
-        """Return the catalogue in force; with `may_be_old` that of a second ago will do."""
+        """Return the catalogue in force; with `may_be_old` that of a second ago will do.
+
+        Raises CatalogError if there is none that can be used; one that was in use stays so, and `fault` tells why.
+        """
         if self.files:
             return self.of_files()
         now = self._clock.monotonic()
         if not (may_be_old and self._looked_at is not None and now < self._looked_at + FRESH_SECONDS):
-            await self._look(connection)
             self._looked_at = now
+            await self._look(connection)
+        if self._catalog is None and self.fault is not None:
+            raise self.fault
         return self._catalog or _EMPTY
 
     def of_files(self) -> Catalog:
@@ -68,22 +71,24 @@ class Doorkeeper:
     async def _look(self, connection: Any) -> None:
         if await store.current(connection) == self._import:
             return
-        imported, stored = await store.documents(connection)
+        self._import, stored = await store.documents(connection)
         try:
             # reading takes tenths of a second, in which requests go on
-            self._catalog = await asyncio.to_thread(_read, stored)
+            self._catalog, self.fault = await asyncio.to_thread(_read, stored), None
         except CatalogError as error:  # imported by another release, or written into the table by hand
-            mend = "import documents that `dispatcher catalog check` passes"
-            logger.error("catalog.unusable", error=str(error), mend=mend)  # noqa: TRY400 - it says all
-        else:
-            logger.info("catalog.loaded", event_types=len(self._catalog.event_types), mode=self.mode)
-        self._import = imported
+            self.fault = error
 
     async def judge(self, connection: Any, events: Iterable[tuple[str, str]]) -> list[str | None]:
-        """Say of each event, given as type and payload, what speaks against it; null: nothing."""
+        """Say of each event, given as type and payload, what speaks against it; null: nothing.
+
+        Without a catalogue that can be used nothing does: events are not held up for an operator's mistake.
+        """
         if self.mode is Mode.OFF:
             return [None for _ in events]
-        catalog = await self.catalog(connection, may_be_old=True)
+        try:
+            catalog = await self.catalog(connection, may_be_old=True)
+        except CatalogError:
+            catalog = _EMPTY
         if not catalog:
             return [None for _ in events]
         return [" ".join(map(str, catalog.judge(event_type, payload))) or None for event_type, payload in events]

@@ -12,6 +12,7 @@ import structlog
 
 from dispatcher.clock import Clock
 from dispatcher.doorkeeper import Doorkeeper, Mode
+from dispatcher.errors import CatalogError
 from dispatcher.lanes import Lanes
 from dispatcher.metrics import Metrics
 from dispatcher.model import Delivery, EndpointId, Shard
@@ -68,6 +69,7 @@ class Fanout:
         self._head_due = 0.0
         self._busy: frozenset[Shard] = frozenset()
         self._pause = QUICK_POLL
+        self._told: CatalogError | None = None
 
     @property
     def pause(self) -> float:
@@ -141,6 +143,14 @@ class Fanout:
         self._count(admitted, deliveries)
         self._on_work()
 
+    def _tell_of_catalog(self) -> None:
+        """Say once what is wrong with documents that were imported and cannot be used."""
+        fault = self._doorkeeper.fault
+        if fault is not None and fault is not self._told:
+            mend = "import documents that `dispatcher catalog check` passes"
+            logger.error("catalog.unusable", error=str(fault), mend=mend)
+        self._told = fault
+
     async def _judged(
         self, connection: Connection, unread: Sequence[store.Unread]
     ) -> tuple[Sequence[store.Unread], Sequence[tuple[store.Unread, str]]]:
@@ -149,6 +159,7 @@ class Fanout:
             return unread, ()
         events = [(item.event.event_type, item.event.payload) for item in unread]
         reasons = await self._doorkeeper.judge(connection, events)
+        self._tell_of_catalog()
         unexpected = [(item, reason) for item, reason in zip(unread, reasons, strict=True) if reason is not None]
         if not unexpected:
             return unread, ()

@@ -290,16 +290,34 @@ async def test_an_import_beside_files_is_refused(pool: Any, small: Path) -> None
 
 
 async def test_documents_that_became_unusable_leave_the_catalogue_as_it_is(pool: Any, connection: Any) -> None:
-    """Somebody wrote into the table: it is logged, and events go on as before."""
+    """Somebody wrote into the table: what was in use stays in use; who begins with them is told."""
     admin = await admin_of(pool)
     await admin.import_catalog([parse(SMALL, "1.yaml")])
     await admin.catalog()
+    await break_catalog(connection)
+
+    assert list((await admin.catalog()).names) == ["visit.ended", "visit.created"]
+    with pytest.raises(CatalogError, match=r"1\.yaml#/asyncapi"):
+        await (await admin_of(pool)).catalog()
+
+
+async def test_unusable_documents_hold_up_no_event(database: str, connection: Any, pool: Any) -> None:
+    """A worker that begins with them says so, once, and delivers."""
+    await (await admin_of(pool)).import_catalog([parse(SMALL, "1.yaml")])
+    await break_catalog(connection)
+    async with Receiver() as receiver:
+        await make_endpoint(connection, receiver.url)
+        with structlog.testing.capture_logs() as lines:
+            async with working(database, catalog__mode="enforce"):
+                for _ in range(2):
+                    await insert_event(connection, "visit.cancelled", GOOD)
+                await finished(connection, 2)
+
+    assert [line["event"] for line in lines if line["event"].startswith("catalog.")] == ["catalog.unusable"]
+
+
+async def break_catalog(connection: Any) -> None:
+    """Write what is no catalogue into the table."""
     await connection.execute(
         'update dispatcher.catalog_documents set import_id = gen_random_uuid(), document = \'{"asyncapi": "2.0.0"}\''
     )
-
-    with structlog.testing.capture_logs() as lines:
-        catalog = await admin.catalog()
-
-    assert list(catalog.names) == ["visit.ended", "visit.created"]
-    assert [line["event"] for line in lines] == ["catalog.unusable"]
