@@ -17,6 +17,9 @@ from dispatcher.errors import CatalogError
 MOST_NEAR: Final = 3
 """Names that a mistyped one may have meant; more are no help."""
 
+MOST_UNKNOWN: Final = 1000
+"""Names that are compared with the known ones: it takes a millisecond or more, and a producer may make up ever new ones."""
+
 LIKENESS: Final = 0.75
 """Of 1: event types share many parts, so that less would find half of them."""
 
@@ -43,6 +46,7 @@ class Catalog:
                         payload.schema, schema_format=payload.schema_format
                     )
         self._types = {event_type.name: event_type for event_type in types}
+        self._unknown: dict[str, str] = {}
         self._by_alias = {alias: event_type for event_type in types for alias in event_type.aliases}
 
     @classmethod
@@ -107,6 +111,13 @@ class Catalog:
 
     def unknown(self, name: str) -> str:
         """Say that there is no such event type, and what may have been meant."""
+        if name not in self._unknown:
+            if len(self._unknown) >= MOST_UNKNOWN:
+                return f"The catalogue has no event type `{_shown(name)}`."
+            self._unknown[name] = self._say_unknown(name)
+        return self._unknown[name]
+
+    def _say_unknown(self, name: str) -> str:
         if name in self._by_alias:
             return f"`{_shown(name)}` is an alias, for subscriptions. Events are of the type `{self.canonical(name)}`."
         near = self.near(name)
