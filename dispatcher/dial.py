@@ -4,6 +4,8 @@ import asyncio
 import errno
 import socket
 import ssl
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -35,11 +37,24 @@ class Forbidden(OSError):
 
 @dataclass(slots=True)
 class Progress:
-    """How far an attempt has come, to tell when it goes no further."""
+    """How far an attempt has come, to tell when it goes no further, and what took how long; instants are monotonic."""
 
+    monotonic: Callable[[], float] = time.perf_counter
     doing: str = "connecting"
     address: str | None = None
     """The address that was tried last, or is connected to."""
+    reused: bool = False
+    """An open connection was used."""
+    lookup: float = 0.0
+    """Seconds that looking up the name took; 0 for an address."""
+    connecting_at: float | None = None
+    connected_at: float | None = None
+    """When TCP stood; TLS follows."""
+    ready_at: float | None = None
+    """When the connection could be written to."""
+    written_at: float | None = None
+    heard_at: float | None = None
+    """When the first byte of the answer came."""
 
 
 progress_here: ContextVar[Progress] = ContextVar("progress_here")
@@ -49,9 +64,16 @@ progress_here: ContextVar[Progress] = ContextVar("progress_here")
 class Protocol(ResponseHandler):
     """aiohttp's response protocol, with two things that it lacks."""
 
-    heard = False
-    """Whether any byte of an answer came."""
+    heard_at: float | None = None
+    """When the first byte of an answer came, monotonic; null: none came yet."""
     _body: StreamReader | None = None
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Be made by aiohttp at the moment at which TCP stands, before TLS begins."""
+        super().__init__(loop)
+        progress = progress_here.get()
+        self._monotonic = progress.monotonic
+        progress.connected_at = self._monotonic()
 
     def reading(self, body: StreamReader | None) -> None:
         """Take note of the body that is being read, so that it breaks when the connection does.
@@ -73,7 +95,8 @@ class Protocol(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Note it, and go on."""
-        self.heard = True
+        if self.heard_at is None:
+            self.heard_at = self._monotonic()
         super().data_received(data)
 
 
@@ -114,6 +137,8 @@ def guarded_socket(policy: AddressPolicy, info: AddrInfoType) -> socket.socket:
         raise Forbidden(refusal, text)
     progress = progress_here.get()
     progress.address = text
+    if progress.connecting_at is None:
+        progress.connecting_at = progress.monotonic()
     progress.doing = f"connecting to {text}"
     return socket.socket(family=family, type=kind, proto=protocol)
 
@@ -142,10 +167,12 @@ class GuardedResolver(AbstractResolver):
         """Return the addresses of `host` that may be connected to; raises `OSError` if there are none."""
         progress = progress_here.get()
         progress.doing = f"{LOOKING_UP} {host}"
+        started = progress.monotonic()
         try:
             found = await self._resolver.resolve(host, port, family)
         except UnicodeError as error:  # A label too long, or empty: `getaddrinfo` cannot write it.
             raise OSError(None, "it is no name that can be looked up") from error
+        progress.lookup = progress.monotonic() - started
         progress.doing = "connecting"
         allowed: list[ResolveResult] = []
         refused: list[tuple[str, str]] = []

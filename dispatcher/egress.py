@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from http import HTTPStatus
 from typing import cast
 
@@ -34,7 +35,7 @@ from dispatcher.addresses import AddressPolicy, check_url
 from dispatcher.diagnosis import FOREIGN, diagnosis
 from dispatcher.dial import LOOKING_UP, Connector, Forbidden, Progress, Protocol, SystemResolver, progress_here, shown
 from dispatcher.errors import InvalidInput
-from dispatcher.model import Answered, Blocked, Outcome, Unreachable, UnreachableReason
+from dispatcher.model import Answered, Blocked, Outcome, Sent, Timings, Unreachable, UnreachableReason
 from dispatcher.payload import CONTENT_TYPE
 
 IDLE_SECONDS = 30.0
@@ -78,6 +79,9 @@ class Request:
     """Total deadline in seconds, from before the name look-up to the end of the answer."""
 
 
+HIDDEN = "(hidden)"
+"""What stands in the log of attempts for a credential."""
+
 _WAITING = "waiting for an answer"
 
 
@@ -91,8 +95,10 @@ class _Target:
 
     origin: str
     """Scheme, host and port: what connections are shared by."""
-    head: bytes
+    head: str
     """The request's head as far as it is the same every time."""
+    shown: str
+    """The same, its query cut: it may hold a credential."""
     opening: ClientRequest
     """What aiohttp's connector wants to see to open a connection; never sent."""
 
@@ -223,20 +229,22 @@ class Sender:
     async def send(self, request: Request) -> Outcome:
         """Send one request and say what came of it; only faults of this program and cancellation are raised."""
         started = self._monotonic()
-        progress = Progress()
+        progress = Progress(self._monotonic)
         progress_here.set(progress)
         target = self._target(request.url)
         if isinstance(target, str):
             return Blocked(target, self._monotonic() - started, None)
         try:
-            wire = _wire(target, request)
+            wire, head = _wire(target, request)
         except ValueError as error:
             return Blocked(str(error), self._monotonic() - started, None)
         try:
             async with asyncio.timeout(request.timeout):
                 message, body, cut = await self._exchange(target, wire, progress)
         except FOREIGN as error:
-            return self._failure(error, request=request, progress=progress, seconds=self._monotonic() - started)
+            return self._failure(
+                error, request=request, head=head, progress=progress, seconds=self._monotonic() - started
+            )
         return Answered(
             status=message.code,
             headers=tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.raw_headers]),
@@ -244,6 +252,8 @@ class Sender:
             body_cut=cut,
             seconds=self._monotonic() - started,
             address=progress.address,
+            sent=_sent(request, head),
+            timings=_timings(progress),
         )
 
     async def close(self) -> None:
@@ -260,13 +270,15 @@ class Sender:
         except InvalidInput as refusal:
             return str(refusal)
         parsed = URL(checked, encoded=True)
-        head = (
-            f"POST {parsed.raw_path_qs or '/'} HTTP/1.1\r\nHost: {parsed.host_port_subcomponent}\r\n"
+        rest = (
+            f" HTTP/1.1\r\nHost: {parsed.host_port_subcomponent}\r\n"
             f"{self._user_agent}Accept: */*\r\nAccept-Encoding: identity\r\n"
         )
+        path = parsed.raw_path or "/"
         return _Target(
             origin=f"{parsed.scheme}://{parsed.raw_host}:{parsed.port}",
-            head=head.encode("ascii"),
+            head=f"POST {parsed.raw_path_qs or '/'}{rest}",
+            shown=f"POST {path}{'?…' if parsed.raw_query_string else ''}{rest}",
             opening=ClientRequest("POST", parsed, loop=self._loop),
         )
 
@@ -275,13 +287,15 @@ class Sender:
     ) -> tuple[RawResponseMessage, bytes, bool]:
         line = self._pool.take(target.origin)
         if line is not None:
+            progress.reused = True
             try:
                 return await self._converse(line, wire, progress)
             except (ServerDisconnectedError, ClientOSError):
                 # It was closed while it idled, and our request crossed with the news. Once, and on a fresh connection:
                 # a receiver that breaks off while it works on a request must not get it from every line that is held.
-                if line.protocol.heard:
+                if line.protocol.heard_at is not None:
                     raise
+                progress.reused, progress.written_at = False, None
         line = await self._open(target, progress)
         return await self._converse(line, wire, progress)
 
@@ -293,7 +307,9 @@ class Sender:
             raise ConnectionTimeoutError from error
         protocol = cast("Protocol", connection.protocol)
         peer = protocol.transport and protocol.transport.get_extra_info("peername")
-        now = self._monotonic()
+        now = progress.ready_at = self._monotonic()
+        if not target.origin.startswith("https:"):
+            progress.connected_at = now  # there was no TLS, not even a moment of it
         address = shown(peer) if peer else progress.address
         return _Line(target.origin, connection, protocol, address, opened_at=now, idle_since=now)
 
@@ -304,12 +320,13 @@ class Sender:
         progress.doing = _WAITING
         kept = False
         try:
-            protocol.heard = False
+            protocol.heard_at = None
             protocol.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=self._answer_limit)
             transport = protocol.transport
             if transport is None:
                 raise ServerDisconnectedError
             transport.write(wire)
+            progress.written_at = self._monotonic()
             message, payload = await _answer(protocol)
             progress.doing = f"reading the answer's body (its head, with status {message.code}, had come)"
             protocol.reading(payload)
@@ -319,14 +336,17 @@ class Sender:
             kept = not (cut or message.should_close or protocol.should_close or transport.get_write_buffer_size())
             return message, body, cut
         finally:
+            progress.heard_at = protocol.heard_at
             if kept:
                 self._pool.keep(line)
             else:
-                if progress.doing == _WAITING and protocol.heard:
+                if progress.doing == _WAITING and progress.heard_at is not None:
                     progress.doing = "waiting for the rest of the answer's head"
                 line.drop()
 
-    def _failure(self, error: BaseException, *, request: Request, progress: Progress, seconds: float) -> Outcome:
+    def _failure(
+        self, error: BaseException, *, request: Request, head: str, progress: Progress, seconds: float
+    ) -> Outcome:
         forbidden = error.os_error if isinstance(error, ClientConnectorError) else error
         if isinstance(forbidden, Forbidden):
             return Blocked(forbidden.detail, seconds, forbidden.address)
@@ -339,7 +359,8 @@ class Sender:
             detail = f"No complete answer within {request.timeout:g} s: it was still {progress.doing}."
         else:
             reason, detail = diagnosis(error)
-        return Unreachable(reason, detail, seconds, progress.address)
+        sent = None if progress.written_at is None else _sent(request, head)
+        return Unreachable(reason, detail, seconds, progress.address, sent, _timings(progress))
 
 
 def spare_descriptors() -> int:
@@ -361,36 +382,72 @@ def _tls() -> ssl.SSLContext:
 # --- what is sent -----------------------------------------------------------------------------------------------------
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CREDENTIAL = re.compile(r"auth|cookie|key|pass|secret|token")
+"""In the names of headers whose values may let somebody in; a signature lets nobody in."""
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
-def _wire(target: _Target, request: Request) -> bytes:
-    """Return the bytes of a request. Raises `_Unsendable` for a header that would break out of its line."""
+def _wire(target: _Target, request: Request) -> tuple[bytes, str]:
+    """Return the bytes of a request, and its head as it may be shown.
+
+    Raises `_Unsendable` for a header that would break out of its line.
+    """
     lines = []
+    hidden = []
     typed = False
     for name, value in request.headers.items():
-        lower = _checked(name)
+        lower, is_credential = _checked(name)
         if lower in RESERVED_HEADERS:
             continue
         typed = typed or lower == "content-type"
         lines.append(_line(name, value))
+        if is_credential:
+            hidden.append((len(lines) - 1, f"{name}: {HIDDEN}\r\n"))
     if not typed:
         lines.append(f"Content-Type: {CONTENT_TYPE}\r\n")
-    lines.append(f"Content-Length: {len(request.body)}\r\n\r\n")
-    return b"".join((target.head, "".join(lines).encode(), request.body))
+    lines.append(f"Content-Length: {len(request.body)}\r\n")
+    own = "".join(lines)
+    wire = b"".join(((target.head + own).encode(), b"\r\n", request.body))
+    if hidden:
+        for place, line in hidden:
+            lines[place] = line
+        own = "".join(lines)
+    return wire, target.shown + own
 
 
 @lru_cache(maxsize=1024)  # The same few names over and over.
-def _checked(name: str) -> str:
+def _checked(name: str) -> tuple[str, bool]:
+    """Return a header's name in lower case, and whether its value is a credential."""
     if not _TOKEN.fullmatch(name):
         raise _Unsendable(f"The header {name[:100]!r} cannot be sent: no header is called so. Rename it.")
-    return name.lower()
+    lower = name.lower()
+    return lower, _CREDENTIAL.search(lower) is not None and not lower.startswith("webhook-")
 
 
 def _line(name: str, value: str) -> str:
     if _UNSENDABLE.search(value):
         raise _Unsendable(f"The header {name} cannot be sent: its value holds a line break or control character.")
     return f"{name}: {value}\r\n"
+
+
+def _sent(request: Request, head: str) -> Sent:
+    return Sent(head, len(request.body), sha256(request.body).digest())
+
+
+def _timings(progress: Progress) -> Timings:
+    first_byte = None
+    if progress.heard_at is not None and progress.written_at is not None:
+        first_byte = max(0.0, progress.heard_at - progress.written_at)
+    if progress.reused:
+        return Timings(True, 0.0, 0.0, 0.0, first_byte)
+    connecting, connected, ready = progress.connecting_at, progress.connected_at, progress.ready_at
+    return Timings(
+        reused=False,
+        lookup=None if connecting is None else progress.lookup,
+        connect=None if connecting is None or connected is None else connected - connecting,
+        tls=None if connected is None or ready is None else ready - connected,
+        first_byte=first_byte,
+    )
 
 
 # --- what comes back --------------------------------------------------------------------------------------------------

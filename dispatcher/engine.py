@@ -90,6 +90,7 @@ class Engine:
             clock=clock,
             metrics=metrics,
             store_answers=settings.delivery.store_answers,
+            worker=f"{identity.host}:{identity.pid}",
             on_work=self._on_work,
             on_disabled=self._on_disabled,
         )

@@ -7,6 +7,8 @@ durations are seconds (`float`); both are named for what they are.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
+from hashlib import sha256
 from typing import NewType
 from uuid import UUID
 
@@ -82,6 +84,29 @@ class UnreachableReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """What was written to the subscriber in one attempt."""
+
+    head: str
+    """The request's first line, its query cut, and its headers, CRLF between; values of credentials are hidden."""
+    body_size: int
+    body_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How long the phases of an attempt took, in seconds; null where it did not come so far, 0 where there was none."""
+
+    reused: bool
+    """Over a connection that was open: no look-up, no connecting, no TLS."""
+    lookup: float | None
+    connect: float | None
+    tls: float | None
+    first_byte: float | None
+    """From when the request was written to the first byte of the answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The subscriber answered with a complete HTTP head, and its body ended or was cut at the limit."""
 
@@ -96,6 +121,8 @@ class Answered:
     """From the start of the attempt (before DNS) to the end of what was read."""
     address: str | None
     """The address that was connected to, `192.0.2.1:443` or `[2001:db8::1]:443`."""
+    sent: Sent | None = None
+    timings: Timings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +134,9 @@ class Unreachable:
     """One line for people, without secrets, query strings or userinfo."""
     seconds: float
     address: str | None
+    sent: Sent | None = None
+    """Null: it did not come so far."""
+    timings: Timings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +247,20 @@ class Secret:
     """As shown to the subscriber: `whsec_` + base64."""
     expires_at: float | None
     """When it stops being used: set for the old key during a rotation, null for the current one."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tell it from others without telling it."""
+        return fingerprint(self.value)
+
+
+@lru_cache(maxsize=4096)  # the same few, at every attempt
+def fingerprint(secret: str) -> str:
+    """Return what a signing key is called in the log of attempts: the first 12 hexadecimal digits of its SHA-256.
+
+    A key is random, and long enough that its hash tells nobody what it is.
+    """
+    return sha256(secret.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from dispatcher.admin.base import Base
+from dispatcher.admin.bodies import with_bodies
 from dispatcher.admin.events import limit_of, refuse_unusable
 from dispatcher.admin.results import DeliveryDetails, DeliveryPage
 from dispatcher.errors import Conflict, InvalidInput, NotFound
@@ -94,7 +95,7 @@ class DeliveriesAdmin(Base):
             delivery = await self._delivery(connection, delivery_id, tenant)
             attempts = await history.attempts(connection, [delivery_id])
             event = await history.event(connection, delivery.event_id)
-        return DeliveryDetails(delivery, tuple(attempts), event)
+        return DeliveryDetails(delivery, with_bodies(attempts, event), event)
 
     async def retry_delivery(
         self, delivery_id: DeliveryId, *, notify: bool = False, tenant: str | None = None

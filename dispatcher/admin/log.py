@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from dispatcher.admin.bodies import with_bodies
 from dispatcher.admin.deliveries import DeliveriesAdmin
 from dispatcher.admin.inputs import LogFilter
 from dispatcher.admin.results import LoggedDelivery, LogPage
@@ -75,7 +76,8 @@ class LogAdmin(DeliveriesAdmin):
             mark = Mark(delivery.created_at, delivery.id, delivery.finished_at)
             (entry,) = await store.entries(connection, delivery.shard, [mark])
             payloads = await store.payloads(connection, [entry])
-            attempts = tuple(await history.attempts(connection, [delivery.id]))
+            event = await history.event(connection, delivery.event_id)
+            attempts = with_bodies(await history.attempts(connection, [delivery.id]), event)
         return _logged(entry, _last(attempts), payloads.get(entry.event_id), attempts=attempts)
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dispatcher.admin.results import DeliveryDetails, DeliveryPage, EndpointFinding, Explanation, NewKey
+from dispatcher.model import fingerprint
 from dispatcher.store.endpoints import EndpointRow, EndpointSettings, SecretRow
 from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
 from dispatcher.store.keys import Key
@@ -131,10 +132,11 @@ _UNGIVEN: Json = {
 
 
 def secret_json(secret: SecretRow) -> Json:
-    """`{createdDate, expiresDate, secret}`."""
+    """`{createdDate, expiresDate, fingerprint, secret}`; the fingerprint is what `signedWith` of an attempt names."""
     return {
         "createdDate": iso(secret.created_at),
         "expiresDate": iso(secret.expires_at),
+        "fingerprint": fingerprint(secret.value),
         "secret": secret.value,
     }
 
@@ -203,22 +205,60 @@ def delivery_details_json(details: DeliveryDetails) -> Json:
 
 
 def attempt_json(attempt: AttemptRow) -> Json:
-    """`{number, startedDate, milliseconds, outcome, status, verdict, error, …}`; the body as text, cut as it was stored."""
-    body = attempt.response_body
+    """Show what was sent and what came of it, whole; bodies as text, the answer's cut as it was stored."""
+    line, headers = _head(attempt.request_head)
     return {
         "address": attempt.address,
         "error": attempt.error,
+        "errorClass": attempt.error_class,
+        "errorDetail": attempt.error_detail,
         "milliseconds": attempt.milliseconds,
         "nextAttemptDate": iso(attempt.next_attempt_at),
         "number": attempt.number,
         "outcome": attempt.outcome,
-        "responseBody": None if body is None else body.decode(errors="replace"),
+        "requestBody": _text(attempt.request_body),
+        "requestBodySha256": None if attempt.request_sha256 is None else attempt.request_sha256.hex(),
+        "requestBodySize": attempt.request_size,
+        "requestHeaders": headers,
+        "requestLine": line,
+        "responseBody": _text(attempt.response_body),
         "responseBodyCut": attempt.response_cut,
+        "responseBodySize": attempt.response_size,
         "responseHeaders": [list(header) for header in attempt.response_headers],
+        "signedWith": list(attempt.signed_with),
         "startedDate": iso(attempt.started_at),
         "status": attempt.status,
+        "timings": _timings(attempt),
         "verdict": attempt.verdict,
+        "worker": attempt.worker,
     }
+
+
+def _head(head: str | None) -> tuple[str | None, list[list[str]]]:
+    """Take a request's head apart: its first line, and its headers."""
+    if head is None:
+        return None, []
+    line, *headers = head.removesuffix("\r\n").split("\r\n")
+    return line, [[name, value.strip()] for name, _, value in (header.partition(":") for header in headers)]
+
+
+def _text(body: bytes | None) -> str | None:
+    return None if body is None else body.decode(errors="replace")
+
+
+def _timings(attempt: AttemptRow) -> Json | None:
+    """`{isReused, lookup, connect, tls, firstByte, total}`, milliseconds."""
+    timings = attempt.timings
+    if timings is None:
+        return None
+    phases = {
+        "lookup": timings.lookup,
+        "connect": timings.connect,
+        "tls": timings.tls,
+        "firstByte": timings.first_byte,
+    }
+    shown = {name: None if value is None else round(value, 3) for name, value in phases.items()}
+    return {"isReused": timings.reused, **shown, "total": attempt.milliseconds}
 
 
 def replay_json(replay: ReplayRow) -> Json:

@@ -212,6 +212,7 @@ class Secret(Shown):
 
     created_date: datetime
     expires_date: Annotated[datetime | None, Field(description="When it stops signing; null: the current one.")]
+    fingerprint: Annotated[str, Field(description="What `signedWith` of a request calls it.")]
     secret: str
 
 
@@ -299,22 +300,50 @@ class DeliveryAttempts(Shown):
     ]
 
 
+class Timings(Shown):
+    """How long the phases of a request took, in milliseconds; null where it did not come so far, 0 where there was none."""
+
+    is_reused: Annotated[bool, Field(description="Over a connection that was open already.")]
+    lookup: Annotated[float | None, Field(description="Finding the address of the name.")]
+    connect: float | None
+    tls: float | None
+    first_byte: Annotated[
+        float | None, Field(description="From the end of the request to the first byte of the answer.")
+    ]
+    total: int
+
+
 class Request(Shown):
     """One HTTP request that was made, and what it came to."""
 
     address: Annotated[str | None, Field(description="The address that was connected to.")]
     error: Annotated[str | None, Field(description="What failed: its class, a colon, and a line for people.")]
+    error_class: Annotated[str | None, Field(examples=["timeout"])]
+    error_detail: str | None
     id: Annotated[str, Field(examples=["4711-2"])]
     milliseconds: int
     next_attempt_date: datetime | None
     number: Annotated[int, Field(description="From 1.")]
     outcome: Literal["answered", "unreachable", "blocked"]
+    request_body: Annotated[
+        str | None, Field(description="As it was sent; null once the event is past retention, or if nothing was sent.")
+    ]
+    request_body_sha256: Annotated[str | None, Field(alias="requestBodySha256")]
+    request_body_size: int | None
+    request_headers: Annotated[list[list[str]], Field(description="As they were sent; credentials are hidden.")]
+    request_line: str | None
     response_body: Annotated[str | None, Field(description="The beginning of the answer, as text.")]
     response_body_cut: Annotated[bool, Field(description="The answer was longer.")]
+    response_body_size: Annotated[
+        int | None, Field(description="Of the whole answer; null if it was cut and did not say.")
+    ]
     response_headers: list[list[str]]
+    signed_with: Annotated[list[str], Field(description="Fingerprints of the secrets that signed, the newest first.")]
     started_date: datetime
     status: int | None
+    timings: Timings | None
     verdict: Literal["done", "retry", "give_up"]
+    worker: Annotated[str | None, Field(description="Host and process id of who sent it.")]
 
 
 class DeliveryAttemptDetails(DeliveryAttempt):

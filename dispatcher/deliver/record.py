@@ -20,6 +20,7 @@ from dispatcher.lanes import Lanes
 from dispatcher.metrics import Metrics
 from dispatcher.model import (
     Answered,
+    Blocked,
     DeathReason,
     Delivery,
     DeliveryId,
@@ -28,6 +29,7 @@ from dispatcher.model import (
     EndpointId,
     GiveUp,
     NoticeKind,
+    Outcome,
     Retry,
 )
 from dispatcher.retry import HealthChange, disable_date
@@ -46,6 +48,9 @@ WORTH_KEEPING: Final = 5.0
 
 ANSWER_START: Final = 1000
 """Characters of an answer that go into a notice; the mail shows fewer."""
+
+LONGEST_LENGTH: Final = 18
+"""Digits of an answer's announced length that are believed; more would not fit into the table."""
 
 logger = structlog.get_logger()
 
@@ -68,6 +73,7 @@ class Record:
         clock: Clock,
         metrics: Metrics,
         store_answers: bool,
+        worker: str,
         on_work: Callable[[], None],
         on_disabled: Callable[[], None],
     ) -> None:
@@ -77,6 +83,7 @@ class Record:
         self._clock = clock
         self._metrics = metrics
         self._store_answers = store_answers
+        self._worker = worker
         self._on_work = on_work
         self._on_disabled = on_disabled
         self._waiting: dict[DeliveryId, Attempted] = {}
@@ -124,7 +131,7 @@ class Record:
                 await outbox_store.lock_ordering(connection, [delivery.shard for delivery in ordered])
                 freed = await store.ordering_keys_of(connection, [delivery.id for delivery in ordered])
             results = [self._result(item, bare=bare) for item in batch]
-            changed = await store.record(connection, results, age_at=self._clock.now(), now=now)
+            changed = await store.record(connection, results, worker=self._worker, age_at=self._clock.now(), now=now)
             promoted = await store.promote(connection, freed, now=now) if freed else []
             await self._write_changes(connection, [item for item in batch if item.delivery.id in changed])
         for item in batch:
@@ -145,6 +152,9 @@ class Record:
         verdict = item.judgement.verdict
         status, error = describe(item.outcome)
         headers, body, body_cut = None, None, None
+        sent, timings = None, None
+        if not isinstance(item.outcome, Blocked):
+            sent, timings = item.outcome.sent, item.outcome.timings
         if isinstance(item.outcome, Answered) and self._store_answers and not bare:
             headers = orjson.dumps(item.outcome.headers).decode()
             body, body_cut = item.outcome.body or None, item.outcome.body_cut
@@ -164,6 +174,10 @@ class Record:
             headers=headers,
             body=body,
             body_cut=body_cut,
+            body_size=_size(item.outcome),
+            sent=sent,
+            timings=timings,
+            signed_with=item.signed_with,
         )
 
     async def _write_changes(self, connection: Connection, written: Sequence[Attempted]) -> None:
@@ -277,6 +291,18 @@ def _death(item: Attempted, *, first: float) -> notice_store.NewNotice:
         error=error,
         answer=_answer(item),
     )
+
+
+def _size(outcome: Outcome) -> int | None:
+    """Tell the true size of an answer's body, as far as it is known: read to its end, or announced."""
+    if not isinstance(outcome, Answered):
+        return None
+    if not outcome.body_cut:
+        return len(outcome.body)
+    announced = [value for name, value in outcome.headers if name.lower() == "content-length"]
+    if len(announced) != 1 or not announced[0].isdecimal() or len(announced[0]) > LONGEST_LENGTH:
+        return None
+    return int(announced[0])
 
 
 def _answer(item: Attempted) -> str | None:

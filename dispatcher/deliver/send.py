@@ -64,6 +64,8 @@ class Attempted:
     change: HealthChange | None
     disabled: bool
     """This attempt disabled the endpoint."""
+    signed_with: str | None
+    """Fingerprints of the keys that signed, the newest first, a blank between; null: nothing was sent."""
 
 
 class Send:
@@ -186,7 +188,9 @@ class Send:
             subscriber.disable()
             self._lanes.set_endpoint(subscriber.endpoint, now)
         self._log(delivery, outcome, judgement)
-        self._on_result(Attempted(delivery, outcome, judgement, started, now, change, disabled))
+        unsent = isinstance(outcome, Blocked) or outcome.sent is None
+        signed_with = None if unsent else subscriber.signed_with(started)
+        self._on_result(Attempted(delivery, outcome, judgement, started, now, change, disabled, signed_with))
 
     def _log(self, delivery: Delivery, outcome: Outcome, judgement: Judgement) -> None:
         """The one line per attempt that operators search."""

@@ -80,6 +80,15 @@ class Subscriber:
         """Stop sending; the row in the database follows with the next record."""
         self.endpoint = replace(self.endpoint, state=EndpointState.DISABLED)
 
+    def signed_with(self, now: float) -> str:
+        """Tell the fingerprints of the keys that sign at `now`, the newest first."""
+        secrets = self.endpoint.secrets
+        if len(secrets) == 1:
+            return secrets[0].fingerprint
+        return " ".join(
+            secret.fingerprint for secret in secrets if secret.expires_at is None or now < secret.expires_at
+        )
+
 
 class Subscribers:
     """The endpoints whose lanes this worker runs."""

@@ -10,7 +10,7 @@ from math import isinf
 
 import asyncpg
 
-from dispatcher.model import Delivery, DeliveryId, EndpointId, EventId, Shard
+from dispatcher.model import Delivery, DeliveryId, EndpointId, EventId, Sent, Shard, Timings
 from dispatcher.store import queries
 from dispatcher.store.outbox import event_of
 
@@ -57,6 +57,11 @@ class Result:
     headers: str | None
     body: bytes | None
     body_cut: bool | None
+    body_size: int | None = None
+    """Of the answer, true size; null if it is not known."""
+    sent: Sent | None = None
+    timings: Timings | None = None
+    signed_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +157,13 @@ async def record(
     connection: asyncpg.Connection,
     results: Sequence[Result],
     *,
+    worker: str | None = None,
     age_at: float,
     now: datetime | None,
 ) -> dict[DeliveryId, float | None]:
     """Write results down; returns the deliveries that they changed, with the instant of the next attempt if there is one.
 
-    `age_at` is the present by the clock that `Result.started` was read from.
+    `worker` is whoever made the attempts, `age_at` the present by the clock that `Result.started` was read from.
     """
     await connection.execute(SQL.prefer_keys)  # behind PgBouncer the session cannot say so once and for all
     rows = await connection.fetch(
@@ -178,8 +184,23 @@ async def record(
         [result.body for result in results],
         [result.body_cut for result in results],
         now,
+        [None if result.sent is None else result.sent.head for result in results],
+        [None if result.sent is None else result.sent.body_size for result in results],
+        [None if result.sent is None else result.sent.body_sha256 for result in results],
+        [result.signed_with for result in results],
+        [result.body_size for result in results],
+        [None if result.timings is None else result.timings.reused for result in results],
+        [None if result.timings is None else _milliseconds(result.timings.lookup) for result in results],
+        [None if result.timings is None else _milliseconds(result.timings.connect) for result in results],
+        [None if result.timings is None else _milliseconds(result.timings.tls) for result in results],
+        [None if result.timings is None else _milliseconds(result.timings.first_byte) for result in results],
+        worker,
     )
     return {DeliveryId(row["id"]): row["due_at"] for row in rows}
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000
 
 
 async def ordering_keys_of(connection: asyncpg.Connection, ids: Sequence[DeliveryId]) -> list[tuple[EndpointId, str]]:

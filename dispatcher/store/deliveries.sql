@@ -92,7 +92,9 @@ set local enable_seqscan = off;
 -- name: record
 -- Write down what came of attempts, whole or not at all. $1 ids, $2 shards, $3 attempt numbers, $4 verdicts (done, retry,
 -- give_up), $5 retry delays in seconds, $6 death reasons, $7 how long ago the attempt began in seconds, $8 milliseconds,
--- $9 outcomes, $10 statuses, $11 errors, $12 addresses, $13 response headers, $14 response bodies, $15 cut, $16 now.
+-- $9 outcomes, $10 statuses, $11 errors, $12 addresses, $13 response headers, $14 response bodies, $15 cut, $16 now,
+-- $17 request heads, $18 request body sizes and $19 their SHA-256, $20 fingerprints of signing keys, $21 true sizes of
+-- response bodies, $22 connection reused, $23 to $26 milliseconds of look-up, connect, TLS and first byte, $27 worker.
 -- The guard is the attempt number: a late or repeated result changes nothing and returns no row.
 -- `= any (array[…])` says `=` so that, after prefer_keys, only a look-up by key can answer it: with `=` a planner who takes
 -- the table for empty, as vacuum found it before a burst, walks a whole index and compares each row with each result.
@@ -100,10 +102,14 @@ with result as materialized (
   select *
   from unnest(
     $1::bigint[], $2::smallint[], $3::smallint[], $4::text[], $5::float8[], $6::text[], $7::float8[], $8::integer[],
-    $9::text[], $10::smallint[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::boolean[]
+    $9::text[], $10::smallint[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::boolean[],
+    $17::text[], $18::integer[], $19::bytea[], $20::text[], $21::bigint[], $22::boolean[],
+    $23::real[], $24::real[], $25::real[], $26::real[]
   ) as result (
     id, shard, number, verdict, delay, reason, age, milliseconds,
-    outcome, status, error, address, response_headers, response_body, response_cut
+    outcome, status, error, address, response_headers, response_body, response_cut,
+    request_head, request_size, request_sha256, signed_with, response_size, reused,
+    lookup_milliseconds, connect_milliseconds, tls_milliseconds, first_byte_milliseconds
   )
 ), removed as (
   delete from dispatcher.deliveries
@@ -137,20 +143,28 @@ with result as materialized (
 ), log as (
   insert into dispatcher.attempts
     (delivery_id, endpoint_id, event_id, started_at, milliseconds, number, shard, outcome, status, verdict, error,
-     address, next_attempt_at, response_headers, response_body, response_cut)
+     address, next_attempt_at, response_headers, response_body, response_cut, request_head, request_size, request_sha256,
+     signed_with, response_size, reused, lookup_milliseconds, connect_milliseconds, tls_milliseconds,
+     first_byte_milliseconds, worker)
   select
     made.id, made.endpoint_id, made.event_id, coalesce($16, now()) - make_interval(secs => made.age),
     made.milliseconds, made.number, made.shard, made.outcome, made.status, made.verdict, made.error,
-    made.address, made.due_at, made.response_headers, made.response_body, made.response_cut
+    made.address, made.due_at, made.response_headers, made.response_body, made.response_cut, made.request_head,
+    made.request_size, made.request_sha256, made.signed_with, made.response_size, made.reused,
+    made.lookup_milliseconds, made.connect_milliseconds, made.tls_milliseconds, made.first_byte_milliseconds, $27
   from (
     select
       id, endpoint_id, event_id, age, milliseconds, number, shard, outcome, status, verdict, error,
-      address, null::timestamptz as due_at, response_headers, response_body, response_cut
+      address, null::timestamptz as due_at, response_headers, response_body, response_cut,
+      request_head, request_size, request_sha256, signed_with, response_size, reused,
+      lookup_milliseconds, connect_milliseconds, tls_milliseconds, first_byte_milliseconds
     from removed
     union all
     select
       id, endpoint_id, event_id, age, milliseconds, number, shard, outcome, status, verdict, error,
-      address, due_at, response_headers, response_body, response_cut
+      address, due_at, response_headers, response_body, response_cut,
+      request_head, request_size, request_sha256, signed_with, response_size, reused,
+      lookup_milliseconds, connect_milliseconds, tls_milliseconds, first_byte_milliseconds
     from moved
   ) as made
 )

@@ -77,6 +77,19 @@ class DeliveryRow:
     """The last attempt's, of a finished one."""
 
 
+@dataclass(frozen=True, slots=True)
+class TimingsRow:
+    """How long the phases of an attempt took, milliseconds; null where it did not come so far, 0 where there was none."""
+
+    reused: bool
+    """Over a connection that was open: no look-up, no connecting, no TLS."""
+    lookup: float | None
+    connect: float | None
+    tls: float | None
+    first_byte: float | None
+    """From when the request was written to the first byte of the answer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRow:
     """One HTTP try of a delivery, as it was logged."""
@@ -97,6 +110,29 @@ class AttemptRow:
     response_headers: tuple[tuple[str, str], ...]
     response_body: bytes | None
     response_cut: bool
+    response_size: int | None = None
+    """True size of the answer's body; null where it was cut and its length not announced."""
+    request_head: str | None = None
+    """First line and headers as they were written, CRLF between, credentials hidden; null: nothing was written."""
+    request_size: int | None = None
+    request_sha256: bytes | None = None
+    request_body: bytes | None = None
+    """Made anew of the event; null where that cannot be done any more."""
+    signed_with: tuple[str, ...] = ()
+    """Fingerprints of the keys that signed, the newest first."""
+    timings: TimingsRow | None = None
+    worker: str | None = None
+    """Host and process id."""
+
+    @property
+    def error_class(self) -> str | None:
+        """Class of the failure: an `UnreachableReason`, or `blocked`; null when answered."""
+        return None if self.error is None else self.error.partition(": ")[0]
+
+    @property
+    def error_detail(self) -> str | None:
+        """The failure in one line for people."""
+        return None if self.error is None else self.error.partition(": ")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,24 +267,7 @@ async def finished(
 
 async def attempts(connection: asyncpg.Connection, deliveries: Sequence[DeliveryId]) -> list[AttemptRow]:
     """Return the attempts of some deliveries, in order."""
-    return [
-        AttemptRow(
-            delivery_id=DeliveryId(row["delivery_id"]),
-            number=row["number"],
-            started_at=row["started_at"],
-            milliseconds=row["milliseconds"],
-            outcome=row["outcome"],
-            status=row["status"],
-            verdict=row["verdict"],
-            error=row["error"],
-            address=row["address"],
-            next_attempt_at=row["next_attempt_at"],
-            response_headers=tuple((name, value) for name, value in orjson.loads(row["response_headers"] or "[]")),
-            response_body=row["response_body"],
-            response_cut=bool(row["response_cut"]),
-        )
-        for row in await connection.fetch(SQL.attempts, list(deliveries))
-    ]
+    return [_attempt(row) for row in await connection.fetch(SQL.attempts, list(deliveries))]
 
 
 async def subscribers(connection: asyncpg.Connection, tenant: str, event_type: str) -> dict[EndpointId, bool]:
@@ -264,3 +283,36 @@ async def ownership(connection: asyncpg.Connection, shard: Shard, *, now: dateti
 
 def _delivery(row: asyncpg.Record) -> DeliveryRow:
     return DeliveryRow(**dict(row) | {"state": DeliveryState(row["state"])})
+
+
+def _attempt(row: asyncpg.Record) -> AttemptRow:
+    return AttemptRow(
+        delivery_id=DeliveryId(row["delivery_id"]),
+        number=row["number"],
+        started_at=row["started_at"],
+        milliseconds=row["milliseconds"],
+        outcome=row["outcome"],
+        status=row["status"],
+        verdict=row["verdict"],
+        error=row["error"],
+        address=row["address"],
+        next_attempt_at=row["next_attempt_at"],
+        response_headers=tuple((name, value) for name, value in orjson.loads(row["response_headers"] or "[]")),
+        response_body=row["response_body"],
+        response_cut=bool(row["response_cut"]),
+        response_size=row["response_size"],
+        request_head=row["request_head"],
+        request_size=row["request_size"],
+        request_sha256=row["request_sha256"],
+        signed_with=tuple((row["signed_with"] or "").split()),
+        timings=None
+        if row["reused"] is None
+        else TimingsRow(
+            row["reused"],
+            row["lookup_milliseconds"],
+            row["connect_milliseconds"],
+            row["tls_milliseconds"],
+            row["first_byte_milliseconds"],
+        ),
+        worker=row["worker"],
+    )

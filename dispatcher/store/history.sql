@@ -252,7 +252,8 @@ where (endpoints.id = $1 or $1 is null)
 -- The attempts of some deliveries, in order: $1 deliveries.
 select
   delivery_id, number, started_at, milliseconds, outcome, status, verdict, error, address, next_attempt_at,
-  response_headers, response_body, response_cut
+  response_headers, response_body, response_cut, response_size, request_head, request_size, request_sha256, signed_with,
+  reused, lookup_milliseconds, connect_milliseconds, tls_milliseconds, first_byte_milliseconds, worker
 from dispatcher.attempts
 where attempts.delivery_id = any ($1::bigint[])
 order by attempts.delivery_id, attempts.number;

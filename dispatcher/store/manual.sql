@@ -8,7 +8,9 @@ values
 returning outbox.id, outbox.inserted_at, outbox.shard;
 
 -- name: insert_events
--- Send many events: arrays as for insert_event. Each one's id in their order, null if its idempotency key was used.
+-- Send many events, arrays as for insert_event: $1 ids or nulls, $2 tenants, $3 types, $4 payloads, $5 occurred at or
+-- nulls, $6 deliver at, $7 expires at, $8 idempotency keys, $9 ordering keys. Each one's id in their order, null if its
+-- idempotency key was used.
 with given as materialized (
   select
     coalesce(given.id, dispatcher.uuid_v7()) as id, given.tenant, given.event_type, given.payload, given.occurred_at,
