@@ -1,6 +1,9 @@
 """What `dispatcher serve` does where it cannot begin, and while its database is away or out of reach."""
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -63,6 +66,31 @@ async def test_a_taken_ops_port_is_named_before_anything_is_sent(database: str, 
         assert "Traceback" not in end.stderr
         assert receiver.received == []
         assert await leases_have_run_out(connection)
+
+
+@pytest.mark.parametrize(
+    "allowed, limited",
+    [pytest.param(1000, True, id="little is allowed"), pytest.param(5000, False, id="enough is allowed")],
+)
+def test_the_limit_of_open_files_is_raised_as_far_as_allowed(allowed: int, limited: bool) -> None:  # noqa: FBT001 - parametrized
+    """Each connection is an open file, and the usual soft limit is low; too little is said."""
+    script = f"""if True:
+        import resource
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, {allowed}))
+        from dispatcher import app, logs
+        logs.configure(format="json")
+        app.raise_file_limit(65536)
+        print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    """
+
+    *said, limit = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+
+    assert int(limit) == allowed
+    assert [(json.loads(line)["event"], json.loads(line)["limit"]) for line in said] == (
+        [("files.limited", allowed)] if limited else []
+    )
 
 
 async def test_two_processes_share_an_embedded_database(pytestconfig: pytest.Config) -> None:
