@@ -2,8 +2,13 @@
 
 Reads on from a cursor per shard, so that dead rows behind it cost nothing, and from the head again when idle and at
 intervals, for rows that were overtaken (a transaction that began earlier committed later).
+
+Filters cost nothing where there are none: the statement that fans out says if it met one, and is then undone. For a while
+after that, filters are asked for and applied before it, while no transaction is open.
 """
 
+import asyncio
+import math
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Final
@@ -13,6 +18,7 @@ import structlog
 from dispatcher.clock import Clock
 from dispatcher.doorkeeper import Doorkeeper, Mode
 from dispatcher.errors import CatalogError
+from dispatcher.filters import Failed, Held, Judge
 from dispatcher.lanes import Lanes
 from dispatcher.metrics import Metrics
 from dispatcher.model import Delivery, EndpointId, Shard
@@ -37,6 +43,12 @@ HEAD_SHARE: Final = 0.02
 QUICK_POLL, SLOW_POLL = 0.005, 0.1
 """Seconds between polls of an idle outbox, doubling from the first to the second. An empty poll costs about 0.2 ms of
 Postgres, so the second is a fifth of a percent of a core; it is also what an event waits at most without LISTEN."""
+
+FILTERS_EXPECTED: Final = 60.0
+"""Seconds for which filters are looked for after one was met: a query a batch, a few percent of it."""
+
+SLICE: Final = 0.005
+"""Seconds of applying filters after which other work gets its turn."""
 
 logger = structlog.get_logger()
 
@@ -70,6 +82,7 @@ class Fanout:
         self._busy: frozenset[Shard] = frozenset()
         self._pause = QUICK_POLL
         self._told: CatalogError | None = None
+        self._filters_until = -math.inf
 
     @property
     def pause(self) -> float:
@@ -124,15 +137,7 @@ class Fanout:
         self._busy = frozenset(item.shard for item in unread)
         try:
             admitted, refused = await self._judged(connection, unread)
-            async with connection.transaction():
-                if refused:
-                    await refusals.refuse(connection, refused, now=self._clock.override())
-                ordered = [item.shard for item in admitted if item.ordered]
-                if ordered:
-                    await store.lock_ordering(connection, ordered)
-                deliveries = []
-                if admitted:
-                    deliveries = await store.fan_out(connection, admitted, now=self._clock.override())
+            deliveries = await self._write(connection, admitted, refused)
             self._advance(unread)  # only now: only what is committed may be behind the cursors
             own = [delivery for delivery in deliveries if delivery.shard in self._ownership.epochs]
             self._lanes.hand_over(own, self._clock.now())
@@ -142,6 +147,62 @@ class Fanout:
             self._busy = frozenset()
         self._count(admitted, deliveries)
         self._on_work()
+
+    async def _write(
+        self,
+        connection: Connection,
+        admitted: Sequence[store.Unread],
+        refused: Sequence[tuple[store.Unread, str]],
+    ) -> Sequence[Delivery]:
+        """Write down what becomes of a batch; again if a filter came up that was not applied."""
+        while True:
+            expected = self._clock.monotonic() < self._filters_until
+            judged = await self._filtered(connection, admitted) if expected else None
+            try:
+                async with connection.transaction():
+                    if refused:
+                        await refusals.refuse(connection, refused, now=self._clock.override())
+                    ordered = [item.shard for item in admitted if item.ordered]
+                    if ordered:
+                        await store.lock_ordering(connection, ordered)
+                    if not admitted:
+                        return ()
+                    return await store.fan_out(connection, admitted, now=self._clock.override(), judged=judged)
+            except store.UnjudgedFilters:
+                self._filters_until = self._clock.monotonic() + FILTERS_EXPECTED
+
+    async def _filtered(self, connection: Connection, admitted: Sequence[store.Unread]) -> store.Judged | None:
+        """Apply the filters of those who want a batch; None: there are none."""
+        kinds = {(item.event.tenant, item.event.event_type) for item in admitted}
+        found = await store.filters(connection, sorted(kinds))
+        if not found:
+            return None
+        self._filters_until = self._clock.monotonic() + FILTERS_EXPECTED
+        wanted: dict[tuple[str, str], list[tuple[EndpointId, str]]] = {}
+        for tenant, event_type, endpoint_id, text in found:
+            wanted.setdefault((tenant, event_type), []).append((endpoint_id, text))
+        started = turn = self._clock.monotonic()
+        filtered: list[store.Filtered] = []
+        for item in admitted:
+            judge = Judge(item.event)
+            for endpoint_id, text in wanted.get((item.event.tenant, item.event.event_type), ()):
+                match judge.decide(text):
+                    case Held():
+                        filtered.append(store.Filtered(endpoint_id, item.event.id, None))
+                    case Failed(why=why):
+                        filtered.append(store.Filtered(endpoint_id, item.event.id, why))
+            if self._clock.monotonic() - turn > SLICE:
+                await asyncio.sleep(0)  # no waiting: requests in flight go on meanwhile
+                turn = self._clock.monotonic()
+        self._tell(filtered, seconds=self._clock.monotonic() - started)
+        return store.Judged({endpoint_id: text for _, _, endpoint_id, text in found}, filtered)
+
+    def _tell(self, filtered: Sequence[store.Filtered], *, seconds: float) -> None:
+        faults = {item.endpoint_id: item for item in filtered if item.fault is not None}
+        for item in faults.values():  # one line for all of an endpoint: its filter fails every time
+            logger.warning("filter.failed", endpoint=str(item.endpoint_id), event_id=str(item.event_id), error=item.fault)
+        failed = sum(item.fault is not None for item in filtered)
+        self._metrics.filtered(held=len(filtered) - failed, failed=failed, seconds=seconds)
 
     def _tell_of_catalog(self) -> None:
         """Say once what is wrong with documents that were imported and cannot be used."""

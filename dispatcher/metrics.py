@@ -97,6 +97,12 @@ class Metrics:
         )
         for result in ("refused", "delivered"):
             self._unexpected.labels(result)
+        self._filtered = self._counter(
+            "events_filtered_total", "Times that an endpoint's filter did not say yes to an event.", "result"
+        )
+        for result in ("held", "failed"):
+            self._filtered.labels(result)
+        self._filter_seconds = self._counter("filter_seconds_total", "Time that filters took.")
         self._overtaken = self._counter(
             "overtaken_rows_total",
             "Rows that only a sweep found: committed behind the place that was read to.",
@@ -171,6 +177,12 @@ class Metrics:
     def unexpected(self, count: int, *, refused: bool) -> None:
         """The catalogue spoke against so many events; they were refused, or delivered all the same."""
         self._unexpected.labels("refused" if refused else "delivered").inc(count)
+
+    def filtered(self, *, held: int, failed: int, seconds: float) -> None:
+        """Filters were applied for so long; so often one said no, or failed."""
+        self._filtered.labels("held").inc(held)
+        self._filtered.labels("failed").inc(failed)
+        self._filter_seconds.inc(seconds)
 
     def overtaken(self, table: str, count: int) -> None:
         """A sweep found rows of `outbox` or `deliveries` that had been passed over."""

@@ -290,7 +290,11 @@ class Endpoint:
     notification_email: str | None = None
     additional_notification_emails: tuple[str, ...] = ()
     payload_format: str = "standard"
+    format_definition: str | None = None
+    """The stored definition of its payload format, JSON; null where there is none: it comes with the service."""
     signing_profiles: tuple[str, ...] = ("standard",)
+    profile_definitions: Mapping[str, str] = field(default_factory=dict)
+    """The stored definitions of its signing profiles, JSON by name; those that come with the service need none."""
     headers: Mapping[str, str] = field(default_factory=dict)
     retry_schedule: tuple[float, ...] | None = None
     """Delays between attempts, seconds; null: the configured default."""

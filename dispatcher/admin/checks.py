@@ -11,10 +11,11 @@ import orjson
 from dispatcher.addresses import AddressPolicy, check_url
 from dispatcher.admin.inputs import Unset, WebhookChanges, WebhookDraft
 from dispatcher.errors import InvalidInput
+from dispatcher.filters import check_filter
 from dispatcher.mailer import check_email
-from dispatcher.payload import check_format
+from dispatcher.profiles.known import are_standard, put_in_order
 from dispatcher.retry import parse_duration, parse_schedule
-from dispatcher.signature import key_of
+from dispatcher.signature import check_secret, key_of
 from dispatcher.store.endpoints import EndpointSettings
 
 MOST_CHARACTERS = 255
@@ -42,7 +43,8 @@ _RESERVED_HEADER = re.compile(
     "host|accept|accept-encoding|content-(length|type|encoding)|transfer-encoding|connection|keep-alive|te|trailer"
     "|upgrade|expect|user-agent|proxy-.*|webhook-.*"
 )
-_PROFILES = ("standard",)
+DEFAULT_FORMAT = "standard"
+"""For whom neither the webhook nor its tenant names one."""
 
 
 def name(text: str, *, field: str, what: str) -> str:
@@ -78,22 +80,23 @@ def description(text: str | None) -> str | None:
 
 
 def settings_of(draft: WebhookDraft, *, https_only: bool, policy: AddressPolicy) -> EndpointSettings:
-    """Check a draft; the secret is checked, but kept apart from the settings."""
+    """Check a draft; the secret is checked, but kept apart from the settings.
+
+    Whether its payload format and signing profiles are there, and go together, only the database knows.
+    """
     retry_schedule, timeout = draft.retry_schedule, draft.timeout
-    if draft.filter:
-        raise InvalidInput(
-            "This release has no filters yet. Leave it out, and subscribe to fewer types.", field="filter"
-        )
+    signing_profiles = put_in_order(draft.signing_profiles)
     if draft.secret is not None:
-        key_of(draft.secret)
+        secret(draft.secret, signing_profiles)
     return EndpointSettings(
         url=check_url(draft.url, https_only=https_only, policy=policy),
         subscriptions=subscriptions(draft.subscriptions),
         description=description(draft.description),
         notification_email=_email(draft.notification_email),
         additional_notification_emails=_emails(draft.additional_notification_emails),
-        payload_format=check_format(draft.payload_format),
-        signing_profiles=_signing_profiles(draft.signing_profiles),
+        payload_format=draft.payload_format or DEFAULT_FORMAT,
+        signing_profiles=signing_profiles,
+        filter=check_filter(draft.filter),
         headers=_headers(draft.headers),
         retry_schedule=None if retry_schedule is None else parse_schedule(retry_schedule, field="retry_schedule"),
         timeout=None if timeout is None else _timeout(timeout),
@@ -101,6 +104,7 @@ def settings_of(draft: WebhookDraft, *, https_only: bool, policy: AddressPolicy)
         warn_after=_span(draft.warn_after, field="warn_after"),
         disable_after=_span(draft.disable_after, field="disable_after"),
         metadata=_metadata(draft.metadata),
+        include_descendants=draft.include_descendants,
     )
 
 
@@ -166,16 +170,6 @@ def _emails(addresses: Sequence[str]) -> tuple[str, ...]:
     return folded
 
 
-def _signing_profiles(profiles: Sequence[str]) -> tuple[str, ...]:
-    for profile in profiles:
-        if profile not in _PROFILES:
-            raise InvalidInput(
-                f"There is no signing profile `{profile[:100]}`. There are: {', '.join(_PROFILES)}.",
-                field="signing_profiles",
-            )
-    return tuple(dict.fromkeys(profiles)) or _PROFILES
-
-
 def _headers(headers: Mapping[str, str]) -> dict[str, str]:
     if (
         len(headers) > MOST_HEADERS
@@ -234,6 +228,14 @@ def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     if b"\\u0000" in written:
         raise InvalidInput("The metadata holds a NUL character, which Postgres cannot store.", field="metadata")
     return dict(metadata)
+
+
+def secret(text: str, signing_profiles: Sequence[str]) -> None:
+    """Check a secret that somebody brings along: one of Standard Webhooks, or for a signing profile any text."""
+    if are_standard(signing_profiles):
+        key_of(text)
+    else:
+        check_secret(text)
 
 
 def overlap(seconds: float) -> float:

@@ -6,17 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 from dispatcher.admin import checks
-from dispatcher.admin.base import Base
+from dispatcher.admin.definitions import DefinitionsAdmin
 from dispatcher.admin.inputs import Unset, WebhookChanges, WebhookDraft
 from dispatcher.errors import ConfigError, Conflict, InvalidInput
 from dispatcher.model import EndpointId, EndpointState
 from dispatcher.operational import disabled
+from dispatcher.profiles.known import V1A
 from dispatcher.sealing import SETTING
-from dispatcher.signature import key_of, new_secret
+from dispatcher.signature import new_private_key, new_secret, public_key_of
 from dispatcher.store import deliveries as delivery_store
 from dispatcher.store import endpoints as store
 from dispatcher.store import operational as operational_store
-from dispatcher.store.endpoints import EndpointRow, SecretRow
+from dispatcher.store.endpoints import EndpointRow, EndpointSettings, SecretRow
 
 CANCEL_BATCH = 1000
 """Deliveries cancelled in one transaction when a webhook is archived: tens of milliseconds, whatever the backlog."""
@@ -30,7 +31,7 @@ MOST_OLD_SECRETS = 10
 BY_PERSON = "Disabled by a person."
 
 
-class EndpointsAdmin(Base):
+class EndpointsAdmin(DefinitionsAdmin):
     """Create, change and archive webhooks; pause, disable, rotate secrets."""
 
     async def create_webhook(self, tenant: str, draft: WebhookDraft) -> EndpointRow:
@@ -41,12 +42,31 @@ class EndpointsAdmin(Base):
             await self._tenant(connection, tenant)
             admitted = await self._doorkeeper.admit(connection, settings.subscriptions)
             settings = replace(settings, subscriptions=admitted)
+            if draft.payload_format is None:
+                settings = replace(settings, payload_format=await self._default_format(connection, tenant))
+            await self._fit(connection, settings, [secret])
             endpoint_id = await store.insert(connection, tenant, settings, now=self._now())
             assert endpoint_id is not None  # tenants are never deleted
             await store.replace_secret(connection, endpoint_id, self._sealer.seal(secret), overlap=0, now=self._now())
+            public_key = await self._provide_key(connection, endpoint_id, settings)
             endpoint = await self._endpoint(connection, endpoint_id, tenant)
         # in the order in which they were given: it is an answer to that request
-        return replace(endpoint, secret=secret, subscriptions=settings.subscriptions)
+        return replace(endpoint, secret=secret, public_key=public_key, subscriptions=settings.subscriptions)
+
+    async def _provide_key(self, connection: Any, webhook_id: EndpointId, settings: EndpointSettings) -> str | None:
+        """Give a webhook with ed25519 signatures a key of its own, if it has none; returns the public half."""
+        if V1A not in settings.signing_profiles:
+            return None
+        keys = await store.secrets(connection, webhook_id, self._sealer, now=self._now(), private=True)
+        if keys:
+            return public_key_of(keys[0].value)
+        return await self._replace_key(connection, webhook_id, overlap=0)
+
+    async def _replace_key(self, connection: Any, webhook_id: EndpointId, *, overlap: float) -> str:
+        key = new_private_key()
+        sealed = self._sealer.seal(key)
+        await store.replace_secret(connection, webhook_id, sealed, overlap=overlap, now=self._now(), private=True)
+        return public_key_of(key)
 
     async def list_webhooks(self, tenant: str | None = None, *, include_archived: bool = False) -> list[EndpointRow]:
         """Return a tenant's webhooks, or all, the oldest first."""
@@ -70,6 +90,12 @@ class EndpointsAdmin(Base):
             if not isinstance(changes.subscriptions, Unset):
                 admitted = await self._doorkeeper.admit(connection, settings.subscriptions)
                 settings = replace(settings, subscriptions=admitted)
+            if changes.payload_format is None:
+                settings = replace(settings, payload_format=await self._default_format(connection, endpoint.tenant))
+            if _changes_envelope(changes):
+                in_use = await store.secrets(connection, webhook_id, self._sealer, now=self._now())
+                await self._fit(connection, settings, [secret.value for secret in in_use])
+                await self._provide_key(connection, webhook_id, settings)
             await store.update(connection, webhook_id, settings, now=self._now())
             return await self._endpoint(connection, webhook_id, tenant)
 
@@ -144,8 +170,9 @@ class EndpointsAdmin(Base):
         """Give a webhook a new secret, which is returned; old ones sign beside it for `overlap` seconds (0 to 7 days)."""
         checks.overlap(overlap)
         new = new_secret() if secret is None else secret
-        key_of(new)
-        async with self._changing(webhook_id, tenant) as (connection, _):
+        async with self._changing(webhook_id, tenant) as (connection, endpoint):
+            checks.secret(new, endpoint.signing_profiles)
+            await self._fit(connection, endpoint, [new])
             in_use = await store.secrets(connection, webhook_id, self._sealer, now=self._now())
             if any(old.value == new for old in in_use):
                 raise InvalidInput("The secret is in use already. Bring another, or leave it out.", field="secret")
@@ -164,6 +191,23 @@ class EndpointsAdmin(Base):
         async with self._reading() as connection:
             await self._endpoint(connection, webhook_id, tenant)
             return await store.secrets(connection, webhook_id, self._sealer, now=self._now())
+
+    async def rotate_key(self, webhook_id: EndpointId, *, overlap: float = 86400.0, tenant: str | None = None) -> str:
+        """Give a webhook with the profile `v1a` a new ed25519 key, whose public half is returned."""
+        checks.overlap(overlap)
+        async with self._changing(webhook_id, tenant) as (connection, endpoint):
+            if V1A not in endpoint.signing_profiles:
+                raise InvalidInput(f"The webhook {webhook_id} does not sign by `{V1A}`.", field="signing_profiles")
+            public_key = await self._replace_key(connection, webhook_id, overlap=overlap)
+            await store.touch(connection, [webhook_id])
+        return public_key
+
+    async def public_keys(self, webhook_id: EndpointId, *, tenant: str | None = None) -> list[SecretRow]:
+        """Return the public halves of a webhook's ed25519 keys in use, the current one first."""
+        async with self._reading() as connection:
+            await self._endpoint(connection, webhook_id, tenant)
+            keys = await store.secrets(connection, webhook_id, self._sealer, now=self._now(), private=True)
+        return [replace(key, value=public_key_of(key.value)) for key in keys]
 
     async def reseal_secrets(self) -> int:
         """Seal every secret with the current main key, so that older ones can leave the configuration; returns how many."""
@@ -188,3 +232,10 @@ class EndpointsAdmin(Base):
                     f"The webhook {webhook_id} is archived and stays so. Create a new one in its place.", field="id"
                 )
             yield connection, endpoint
+
+
+def _changes_envelope(changes: WebhookChanges) -> bool:
+    """Whether what is sent changes in its form, so that it must be seen whether all goes together."""
+    return not all(
+        isinstance(value, Unset) for value in (changes.payload_format, changes.signing_profiles, changes.headers)
+    )

@@ -27,9 +27,12 @@ class WebhookDraft:
     notification_email: str | None = None
     additional_notification_emails: Sequence[str] = ()
     description: str | None = None
-    payload_format: str = "standard"
+    payload_format: str | None = None
+    """A built-in one, or name/version of another; null: the tenant's default."""
     signing_profiles: Sequence[str] = ("standard",)
+    """Added to the Standard Webhooks headers, unless `without-standard` is among them."""
     filter: str | None = None
+    """A condition in CEL; null: none."""
     headers: Mapping[str, str] = field(default_factory=dict)
     retry_schedule: str | Sequence[str | float] | None = None
     timeout: str | float | None = None
@@ -39,7 +42,9 @@ class WebhookDraft:
     disable_after: str | float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     secret: str | None = None
-    """Own secret, `whsec_…`, for migration; null: a new one is made."""
+    """Own secret for migration: `whsec_…`, or with a signing profile any text; null: a new one is made."""
+    include_descendants: bool = False
+    """Get the events of the tenants below, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class WebhookChanges:
     notification_email: str | Unset | None = UNSET
     additional_notification_emails: Sequence[str] | Unset = UNSET
     description: str | Unset | None = UNSET
-    payload_format: str | Unset = UNSET
+    payload_format: str | Unset | None = UNSET
     signing_profiles: Sequence[str] | Unset = UNSET
     filter: str | Unset | None = UNSET
     headers: Mapping[str, str] | Unset = UNSET
@@ -61,6 +66,7 @@ class WebhookChanges:
     warn_after: str | float | Unset | None = UNSET
     disable_after: str | float | Unset | None = UNSET
     metadata: Mapping[str, Any] | Unset = UNSET
+    include_descendants: bool | Unset = UNSET
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from dispatcher.model import (
     Verdict,
 )
 from dispatcher.ownership import Ownership
+from dispatcher.payload import FormatFailed
 from dispatcher.retry import HealthChange, health_change, judge
 
 LEASE_POLL: Final = 0.2
@@ -159,7 +160,10 @@ class Send:
             self._metrics.first_attempted(max(0.0, started - since))
         if subscriber.fault is not None:
             return Blocked(subscriber.fault, 0.0, None)
-        envelope = subscriber.envelope(delivery.event, started)
+        try:
+            envelope = subscriber.envelope(delivery.event, started)
+        except FormatFailed as failure:
+            return Blocked(str(failure), 0.0, None)
         request = Request(subscriber.endpoint.url, envelope.headers, envelope.body, subscriber.timeout)
         return await self._sender.send(request)
 

@@ -68,6 +68,8 @@ from (
   select 'attempts' where exists (select from dispatcher.attempts_default)
   union all
   select 'unmatched_events' where exists (select from dispatcher.unmatched_events_default)
+  union all
+  select 'filtered_events' where exists (select from dispatcher.filtered_events_default)
 ) as held
 order by held.parent;
 

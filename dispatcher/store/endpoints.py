@@ -36,6 +36,8 @@ class EndpointSettings:
     warn_after: float | None = None
     disable_after: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    include_descendants: bool = False
+    """It gets the events of the tenants below its own, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class EndpointRow(EndpointSettings):
     health: HealthRow = HealthRow()
     secret: str | None = field(default=None, repr=False)
     """Only right after it was created."""
+    public_key: str | None = None
+    """Of its ed25519 signatures; only right after it was created."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,9 @@ def _endpoint(row: asyncpg.Record, sealer: Sealer) -> Endpoint:
         notification_email=row["notification_email"],
         additional_notification_emails=tuple(row["additional_notification_emails"]),
         payload_format=row["payload_format"],
+        format_definition=row["format_definition"],
         signing_profiles=tuple(row["signing_profiles"]),
+        profile_definitions=dict(zip(row["profile_names"] or (), row["profile_definitions"] or (), strict=True)),
         headers=orjson.loads(row["headers"]),
         retry_schedule=_tuple_or_none(row["retry_schedule"]),
         timeout=row["timeout"],
@@ -225,6 +231,7 @@ def _columns(settings: EndpointSettings) -> tuple[Any, ...]:
         settings.warn_after,
         settings.disable_after,
         orjson.dumps(dict(settings.metadata)).decode(),
+        settings.include_descendants,
     )
 
 
@@ -302,6 +309,7 @@ def _endpoint_row(row: asyncpg.Record) -> EndpointRow:
         warn_after=row["warn_after"],
         disable_after=row["disable_after"],
         metadata=orjson.loads(row["metadata"]),
+        include_descendants=row["include_descendants"],
         health=HealthRow(
             failing_since=row["failing_since"],
             warned_at=row["warned_at"],
@@ -324,11 +332,12 @@ async def secrets(
     sealer: Sealer,
     *,
     now: datetime | None,
+    private: bool = False,
 ) -> list[SecretRow]:
-    """Return the secrets of an endpoint that are in use, the current one first, opened."""
+    """Return the secrets of an endpoint that are in use, the current one first, opened; or its private keys."""
     return [
         SecretRow(sealer.open(row["sealed"], row["sealing_key"]), row["created_at"], row["expires_at"])
-        for row in await connection.fetch(SQL.secrets, endpoint_id, now)
+        for row in await connection.fetch(SQL.secrets, endpoint_id, now, private)
     ]
 
 
@@ -339,11 +348,15 @@ async def replace_secret(
     *,
     overlap: float,
     now: datetime | None,
+    private: bool = False,
 ) -> None:
-    """Give an endpoint a new current secret; the others end after `overlap` seconds, or earlier if they did so before."""
-    await connection.execute(SQL.retire_secrets, endpoint_id, overlap, now)
+    """Give an endpoint a new current secret; the others end after `overlap` seconds, or earlier if they did so before.
+
+    Private keys and shared secrets do not replace each other.
+    """
+    await connection.execute(SQL.retire_secrets, endpoint_id, overlap, now, private)
     await connection.execute(SQL.forget_secrets, endpoint_id, now)
-    await connection.execute(SQL.insert_secret, endpoint_id, sealed.data, sealed.key)
+    await connection.execute(SQL.insert_secret, endpoint_id, sealed.data, sealed.key, private)
 
 
 async def reseal(connection: asyncpg.Connection, sealer: Sealer, *, limit: int) -> int:

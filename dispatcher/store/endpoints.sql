@@ -9,7 +9,10 @@ select
   endpoints.notification_email,
   endpoints.additional_notification_emails,
   endpoints.payload_format,
+  payload_formats.definition::text as format_definition,
   endpoints.signing_profiles,
+  profiles.names as profile_names,
+  profiles.definitions as profile_definitions,
   endpoints.headers,
   endpoints.retry_schedule,
   endpoints.timeout,
@@ -27,6 +30,16 @@ select
   secrets.expire_at
 from dispatcher.endpoints
 left join dispatcher.endpoint_health on endpoint_health.endpoint_id = endpoints.id
+left join dispatcher.payload_formats
+  on payload_formats.name = split_part(endpoints.payload_format, '/', 1)
+  and payload_formats.version = split_part(endpoints.payload_format, '/', 2)
+cross join lateral (
+  select
+    array_agg(signing_profiles.name) as names,
+    array_agg(signing_profiles.definition::text) as definitions
+  from dispatcher.signing_profiles
+  where signing_profiles.name = any (endpoints.signing_profiles)
+) as profiles
 cross join lateral (
   select
     array_agg(in_use.sealed order by in_use.place) as sealed,
@@ -109,20 +122,22 @@ returning endpoints.id;
 -- name: insert_endpoint
 -- Create an endpoint of a tenant that exists: $1 tenant, $2 url, $3 description, $4 notification e-mail, $5 additional ones,
 -- $6 payload format, $7 signing profiles, $8 filter, $9 headers, $10 retry schedule, $11 timeout, $12 rate limit,
--- $13 warn after, $14 disable after, $15 metadata, $16 now.
+-- $13 warn after, $14 disable after, $15 metadata, $16 include descendants, $17 now.
 insert into dispatcher.endpoints (
   tenant, shard, url, description, notification_email, additional_notification_emails, payload_format, signing_profiles,
-  filter, headers, retry_schedule, timeout, rate_limit, warn_after, disable_after, metadata, created_at
+  filter, headers, retry_schedule, timeout, rate_limit, warn_after, disable_after, metadata, include_descendants,
+  created_at
 )
 select
   tenants.name, tenants.shard, $2, $3, $4, $5, $6, $7,
-  $8, $9::jsonb, $10, $11, $12, $13, $14, $15::jsonb, coalesce($16, now())
+  $8, $9::jsonb, $10, $11, $12, $13, $14, $15::jsonb, $16,
+  coalesce($17, now())
 from dispatcher.tenants
 where tenants.name = $1
 returning endpoints.id;
 
 -- name: update_endpoint
--- Change an endpoint's settings: $1 id, $2 to $15 as for insert_endpoint, $16 now.
+-- Change an endpoint's settings: $1 id, $2 to $16 as for insert_endpoint, $17 now.
 update dispatcher.endpoints
 set
   url = $2,
@@ -139,7 +154,8 @@ set
   warn_after = $13,
   disable_after = $14,
   metadata = $15::jsonb,
-  updated_at = coalesce($16, now()),
+  include_descendants = $16,
+  updated_at = coalesce($17, now()),
   changed_at = clock_timestamp()
 where endpoints.id = $1;
 
@@ -151,12 +167,14 @@ where subscriptions.endpoint_id = $1
 
 -- name: insert_subscriptions
 -- Subscribe an endpoint: $1 endpoint, $2 patterns. Those that it has stay.
-insert into dispatcher.subscriptions (tenant, pattern, endpoint_id)
-select endpoints.tenant, wanted.pattern, endpoints.id
+insert into dispatcher.subscriptions as known (tenant, pattern, endpoint_id, include_descendants)
+select endpoints.tenant, wanted.pattern, endpoints.id, endpoints.include_descendants
 from dispatcher.endpoints
 cross join unnest($2::text[]) as wanted (pattern)
 where endpoints.id = $1
-on conflict do nothing;
+on conflict (tenant, pattern, endpoint_id) do update
+set include_descendants = excluded.include_descendants
+where known.include_descendants <> excluded.include_descendants;
 
 -- name: set_state
 -- Set an endpoint's state: $1 id, $2 state, $3 reason if disabled, $4 now.
@@ -238,6 +256,7 @@ select
   endpoints.warn_after,
   endpoints.disable_after,
   endpoints.metadata,
+  endpoints.include_descendants,
   endpoint_health.failing_since,
   endpoint_health.warned_at,
   endpoint_health.cool_until,
@@ -251,7 +270,8 @@ where endpoints.id = any ($1::uuid[])
 order by endpoints.id;
 
 -- name: secrets
--- The secrets of an endpoint that are in use, the current one first: $1 endpoint, $2 now.
+-- The secrets of an endpoint that are in use, the current one first: $1 endpoint, $2 now, $3 its private keys, or the
+-- shared ones.
 select
   endpoint_secrets.sealed,
   endpoint_secrets.sealing_key,
@@ -259,14 +279,17 @@ select
   endpoint_secrets.expires_at
 from dispatcher.endpoint_secrets
 where endpoint_secrets.endpoint_id = $1
+  and endpoint_secrets.is_private = $3
   and (endpoint_secrets.expires_at is null or endpoint_secrets.expires_at > coalesce($2, now()))
 order by endpoint_secrets.expires_at is not null, endpoint_secrets.created_at desc;
 
 -- name: retire_secrets
--- Let the secrets of an endpoint end soon: $1 endpoint, $2 seconds from now, $3 now. What ends earlier stays so.
+-- Let the secrets of an endpoint end soon: $1 endpoint, $2 seconds from now, $3 now, $4 its private keys, or the shared
+-- ones. What ends earlier stays so.
 update dispatcher.endpoint_secrets
 set expires_at = least(endpoint_secrets.expires_at, coalesce($3, now()) + make_interval(secs => $2))
-where endpoint_secrets.endpoint_id = $1;
+where endpoint_secrets.endpoint_id = $1
+  and endpoint_secrets.is_private = $4;
 
 -- name: forget_secrets
 -- Delete the secrets of an endpoint that are past their end: $1 endpoint, $2 now.
@@ -275,9 +298,9 @@ where endpoint_secrets.endpoint_id = $1
   and endpoint_secrets.expires_at <= coalesce($2, now());
 
 -- name: insert_secret
--- Give an endpoint its current secret: $1 endpoint, $2 sealed, $3 id of the main key or null.
-insert into dispatcher.endpoint_secrets (endpoint_id, sealed, sealing_key)
-values ($1, $2, $3);
+-- Give an endpoint its current secret: $1 endpoint, $2 sealed, $3 id of the main key or null, $4 it is a private key.
+insert into dispatcher.endpoint_secrets (endpoint_id, sealed, sealing_key, is_private)
+values ($1, $2, $3, $4);
 
 -- name: stale_secrets
 -- Secrets that are not sealed with the main key that seals now, locked: $1 its id, $2 at most so many.

@@ -6,6 +6,7 @@ Opens no transaction; `fan_out` is one statement, and is safe against a worker t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import asyncpg
 
@@ -64,23 +65,56 @@ async def lock_ordering(connection: asyncpg.Connection, shards: Sequence[Shard])
     await connection.execute(SQL.lock_ordering, sorted(set(shards)))
 
 
+class UnjudgedFilters(Exception):
+    """An endpoint has a filter that was not applied: undo the transaction, apply it, and fan out again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """An event for which a filter did not say yes."""
+
+    endpoint_id: EndpointId
+    event_id: EventId
+    fault: str | None
+    """Why the filter failed, so that the event is delivered all the same; null: it said no."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What filters said of a batch of events."""
+
+    filters: Mapping[EndpointId, str]
+    """Those that were applied."""
+    filtered: Sequence[Filtered]
+
+
+async def filters(
+    connection: asyncpg.Connection, kinds: Sequence[tuple[str, str]]
+) -> list[tuple[str, str, EndpointId, str]]:
+    """Return the filters of those who want some kinds of events, given as tenant and type: both, endpoint and filter."""
+    rows = await connection.fetch(SQL.filters, [tenant for tenant, _ in kinds], [event_type for _, event_type in kinds])
+    return [(row["tenant"], row["event_type"], EndpointId(row["endpoint_id"]), row["filter"]) for row in rows]
+
+
 async def fan_out(
     connection: asyncpg.Connection,
     unread: Sequence[Unread],
     *,
     now: datetime | None,
+    judged: Judged | None = None,
 ) -> list[Delivery]:
     """Make one pending delivery per matching endpoint, and return those that have an instant at which they are due.
 
-    A batch with ordering keys needs `lock_ordering` first.
+    A batch with ordering keys needs `lock_ordering` first. Raises UnjudgedFilters.
     """
     ordered = any(item.ordered for item in unread)
-    rows = await connection.fetch(
-        SQL.fan_out_ordered if ordered else SQL.fan_out,
-        [item.shard for item in unread],
-        [item.position for item in unread],
-        now,
-    )
+    batch = [item.shard for item in unread], [item.position for item in unread], now
+    if judged is None and not ordered:
+        rows = await connection.fetch(SQL.fan_out, *batch)
+    else:
+        rows = await connection.fetch(SQL.fan_out_ordered, *batch, *columns_of(judged))
+    if rows and rows[0]["unjudged"]:
+        raise UnjudgedFilters
     events = {item.event.id: item.event for item in unread}
     return [
         Delivery(
@@ -96,6 +130,19 @@ async def fan_out(
         )
         for row in rows
     ]
+
+
+def columns_of(judged: Judged | None) -> tuple[list[Any], ...]:
+    """Return the last arguments of `fan_out_ordered`."""
+    if judged is None:
+        return [], [], [], [], []
+    return (
+        list(judged.filters),
+        list(judged.filters.values()),
+        [item.endpoint_id for item in judged.filtered],
+        [item.event_id for item in judged.filtered],
+        [item.fault for item in judged.filtered],
+    )
 
 
 async def fill_wakeups(connection: asyncpg.Connection) -> None:

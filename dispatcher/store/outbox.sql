@@ -38,7 +38,7 @@ select pg_advisory_xact_lock(730204, shard) from unnest($1::integer[]) as shard;
 -- name: fan_out
 -- Turn unread events into pending deliveries: $1 shards, $2 positions, $3 now. An event that is no longer unread (a
 -- worker that lost its lease came late) makes none. Returns the deliveries that are due at once or later. Who wants what
--- is asked once for all events of a tenant and type.
+-- is asked once for all events of a tenant and type. `unjudged`: an endpoint has a filter, so that all must be undone.
 with gone as (
   delete from dispatcher.outbox_unread
   where outbox_unread.ctid = any (array( -- no join: a planner who takes the table for empty would begin with all of it
@@ -56,7 +56,7 @@ with gone as (
 ), route as materialized (
   -- each part is fenced in: the planner cannot know how few kinds of events and how many endpoints there are, and must
   -- begin with the events
-  select kind.events, wanted.endpoint_id, endpoint.shard
+  select kind.events, wanted.endpoint_id, endpoint.shard, endpoint.filter
   from (
     select
       (gone.event).tenant,
@@ -66,13 +66,22 @@ with gone as (
     group by (gone.event).tenant, (gone.event).event_type
   ) as kind
   cross join lateral (
-    select distinct subscriptions.endpoint_id
+    select subscriptions.endpoint_id
     from dispatcher.subscriptions
     where subscriptions.tenant = kind.tenant
       and subscriptions.pattern = any (kind.patterns)
+    union
+    select subscriptions.endpoint_id
+    from dispatcher.tenants
+    cross join lateral unnest(tenants.ancestors) as above (tenant)
+    join dispatcher.subscriptions
+      on subscriptions.tenant = above.tenant
+      and subscriptions.pattern = any (kind.patterns)
+      and subscriptions.include_descendants
+    where tenants.name = kind.tenant
   ) as wanted
   cross join lateral (
-    select endpoints.shard
+    select endpoints.shard, endpoints.filter
     from dispatcher.endpoints
     where endpoints.id = wanted.endpoint_id
       and endpoints.state <> 'disabled'
@@ -109,12 +118,15 @@ select
   matched.event_id,
   extract(epoch from matched.due_at)::float8 as due_at,
   extract(epoch from matched.created_at)::float8 as created_at,
-  extract(epoch from matched.expires_at)::float8 as expires_at
+  extract(epoch from matched.expires_at)::float8 as expires_at,
+  (select exists (select from route where route.filter is not null)) as unjudged
 from matched;
 
 -- name: fan_out_ordered
 -- The same for a batch that holds ordering keys, under lock_ordering: of an endpoint's deliveries with one key only the
--- first is due, the others wait (due_at infinity) for their turn.
+-- first is due, the others wait (due_at infinity) for their turn. And for a batch in which endpoints have filters: $4
+-- endpoints, $5 the filter by which each was judged; $6 endpoints and $7 events for which a filter did not say yes, $8
+-- why it failed, null if it said no. `unjudged`: an endpoint has another filter by now.
 with gone as (
   delete from dispatcher.outbox_unread
   where outbox_unread.ctid = any (array( -- no join: a planner who takes the table for empty would begin with all of it
@@ -132,7 +144,7 @@ with gone as (
 ), route as materialized (
   -- each part is fenced in: the planner cannot know how few kinds of events and how many endpoints there are, and must
   -- begin with the events
-  select kind.events, wanted.endpoint_id, endpoint.shard
+  select kind.events, wanted.endpoint_id, endpoint.shard, endpoint.filter
   from (
     select
       (gone.event).tenant,
@@ -142,19 +154,41 @@ with gone as (
     group by (gone.event).tenant, (gone.event).event_type
   ) as kind
   cross join lateral (
-    select distinct subscriptions.endpoint_id
+    select subscriptions.endpoint_id
     from dispatcher.subscriptions
     where subscriptions.tenant = kind.tenant
       and subscriptions.pattern = any (kind.patterns)
+    union
+    select subscriptions.endpoint_id
+    from dispatcher.tenants
+    cross join lateral unnest(tenants.ancestors) as above (tenant)
+    join dispatcher.subscriptions
+      on subscriptions.tenant = above.tenant
+      and subscriptions.pattern = any (kind.patterns)
+      and subscriptions.include_descendants
+    where tenants.name = kind.tenant
   ) as wanted
   cross join lateral (
-    select endpoints.shard
+    select endpoints.shard, endpoints.filter
     from dispatcher.endpoints
     where endpoints.id = wanted.endpoint_id
       and endpoints.state <> 'disabled'
       and endpoints.archived_at is null
     limit 1
   ) as endpoint
+), decided as materialized (
+  select *
+  from unnest($6::uuid[], $7::uuid[], $8::text[]) as decided (endpoint_id, event_id, fault)
+), unjudged as materialized (
+  select exists (
+    select from route
+    where route.filter is not null
+      and not exists (
+        select from unnest($4::uuid[], $5::text[]) as judged (endpoint_id, filter)
+        where judged.endpoint_id = route.endpoint_id
+          and judged.filter = route.filter
+      )
+  ) as are_there
 ), matched as (
   insert into dispatcher.deliveries
     (endpoint_id, event_id, event_at, created_at, due_at, expires_at, deliver_at, ordering_key, shard)
@@ -180,9 +214,22 @@ with gone as (
     route.shard
   from route
   cross join lateral unnest(route.events) as event
+  where not exists (
+    select from decided
+    where decided.endpoint_id = route.endpoint_id
+      and decided.event_id = event.event_id
+      and decided.fault is null
+  )
   order by event.position
   returning deliveries.id, deliveries.endpoint_id, deliveries.event_id, deliveries.due_at, deliveries.created_at,
     deliveries.expires_at, deliveries.ordering_key, deliveries.shard
+), filtered as (
+  insert into dispatcher.filtered_events (event_id, event_at, endpoint_id, recorded_at, fault)
+  select event.event_id, event.event_at, route.endpoint_id, coalesce($3, now()), decided.fault
+  from route
+  cross join lateral unnest(route.events) as event
+  join decided on decided.endpoint_id = route.endpoint_id and decided.event_id = event.event_id
+  on conflict do nothing -- read once more, after it had been refused
 ), unmatched as (
   insert into dispatcher.unmatched_events (event_id, event_at, tenant, recorded_at)
   select (gone.event).event_id, (gone.event).event_at, (gone.event).tenant, coalesce($3, now())
@@ -197,9 +244,45 @@ select
   extract(epoch from matched.due_at)::float8 as due_at,
   extract(epoch from matched.created_at)::float8 as created_at,
   extract(epoch from matched.expires_at)::float8 as expires_at,
-  matched.ordering_key is not null as ordered
+  matched.ordering_key is not null as ordered,
+  unjudged.are_there as unjudged
 from matched
-where isfinite(matched.due_at);
+cross join unjudged
+where isfinite(matched.due_at)
+  or unjudged.are_there;
+
+-- name: filters
+-- The filters of endpoints that are subscribed to some kinds of events: $1 tenants, $2 event types, pair by pair.
+select kind.tenant, kind.event_type, wanted.endpoint_id, endpoint.filter
+from unnest($1::text[], $2::text[]) as kind (tenant, event_type)
+cross join lateral (
+  select dispatcher.patterns_of(kind.event_type) as patterns
+  offset 0 -- once for each kind, not for each row
+) as known
+cross join lateral (
+  select subscriptions.endpoint_id
+  from dispatcher.subscriptions
+  where subscriptions.tenant = kind.tenant
+    and subscriptions.pattern = any (known.patterns)
+  union
+  select subscriptions.endpoint_id
+  from dispatcher.tenants
+  cross join lateral unnest(tenants.ancestors) as above (tenant)
+  join dispatcher.subscriptions
+    on subscriptions.tenant = above.tenant
+    and subscriptions.pattern = any (known.patterns)
+    and subscriptions.include_descendants
+  where tenants.name = kind.tenant
+) as wanted
+cross join lateral (
+  select endpoints.filter
+  from dispatcher.endpoints
+  where endpoints.id = wanted.endpoint_id
+    and endpoints.filter is not null
+    and endpoints.state <> 'disabled'
+    and endpoints.archived_at is null
+  limit 1
+) as endpoint;
 
 -- name: fill_wakeups
 -- Make the row that spaces out wake-ups; a crash empties the unlogged table.

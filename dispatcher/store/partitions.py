@@ -10,7 +10,7 @@ from dispatcher.store import queries
 
 SQL = queries.load(__file__)
 
-PARENTS = ("outbox", "unmatched_events", "refused_events", "finished_deliveries", "attempts")
+PARENTS = ("outbox", "unmatched_events", "filtered_events", "refused_events", "finished_deliveries", "attempts")
 
 
 @dataclass(frozen=True, slots=True)

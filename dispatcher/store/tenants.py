@@ -21,6 +21,8 @@ class Tenant:
     """The top of its tree; itself without a parent."""
     shard: Shard
     created_at: datetime
+    payload_format: str | None = None
+    """What its new endpoints are pinned to; null: what the nearest tenant above it has, or `standard`."""
 
 
 async def insert(connection: asyncpg.Connection, name: str, *, parent: str | None) -> Tenant | None:

@@ -9,17 +9,20 @@ select
 from (select) as one
 left join dispatcher.tenants as parent on parent.name = $2
 on conflict (name) do nothing
-returning tenants.name, tenants.parent, tenants.root, tenants.shard, tenants.created_at;
+returning tenants.name, tenants.parent, tenants.root, tenants.shard, tenants.created_at,
+  tenants.payload_format;
 
 -- name: one
 -- A tenant: $1 name.
-select tenants.name, tenants.parent, tenants.root, tenants.shard, tenants.created_at
+select tenants.name, tenants.parent, tenants.root, tenants.shard, tenants.created_at,
+  tenants.payload_format
 from dispatcher.tenants
 where tenants.name = $1;
 
 -- name: every
 -- All tenants by name.
-select tenants.name, tenants.parent, tenants.root, tenants.shard, tenants.created_at
+select tenants.name, tenants.parent, tenants.root, tenants.shard, tenants.created_at,
+  tenants.payload_format
 from dispatcher.tenants
 order by tenants.name;
 

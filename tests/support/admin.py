@@ -47,7 +47,7 @@ async def fan_out(connection: Any) -> None:
     if rows:
         columns = [row["shard"] for row in rows], [row["position"] for row in rows]
         async with connection.transaction():
-            await connection.fetch(outbox.SQL.fan_out_ordered, *columns, None)
+            await connection.fetch(outbox.SQL.fan_out_ordered, *columns, None, *outbox.columns_of(None))
 
 
 async def pending_of(connection: Any, event_id: UUID) -> DeliveryId:

@@ -36,9 +36,8 @@ def check(draft: WebhookDraft) -> EndpointSettings:
         pytest.param({"subscriptions": ["x" * 256]}, "subscriptions", id="too long"),
         pytest.param({"notification_email": "nobody"}, "notification_email", id="no e-mail"),
         pytest.param({"additional_notification_emails": ["x"]}, "additional_notification_emails", id="no other e-mail"),
-        pytest.param({"payload_format": "xml"}, "payload_format", id="format"),
-        pytest.param({"signing_profiles": ["none"]}, "signing_profiles", id="profile"),
-        pytest.param({"filter": "true"}, "filter", id="filter"),
+        pytest.param({"signing_profiles": ["without-standard"]}, "signing_profiles", id="no signature"),
+        pytest.param({"filter": "payload."}, "filter", id="filter"),
         pytest.param({"retry_schedule": "soon"}, "retry_schedule", id="schedule"),
         pytest.param({"timeout": "10m"}, "timeout", id="long timeout"),
         pytest.param({"timeout": 0}, "timeout", id="no timeout"),
@@ -56,6 +55,7 @@ def check(draft: WebhookDraft) -> EndpointSettings:
         pytest.param({"metadata": {"a": "x" * 20000}}, "metadata", id="much metadata"),
         pytest.param({"description": "\x00"}, "description", id="NUL in description"),
         pytest.param({"secret": "whsec_short"}, "secret", id="weak secret"),
+        pytest.param({"secret": "short", "signing_profiles": ["decoda"]}, "secret", id="weak secret of another system"),
     ],
 )
 def test_a_bad_field_is_refused_by_name(fields: dict[str, Any], field: str) -> None:
@@ -68,8 +68,8 @@ def test_a_bad_field_is_refused_by_name(fields: dict[str, Any], field: str) -> N
 
 @pytest.mark.parametrize(
     "fields",
-    [{"secret": "whsec_swordfish"}, {"headers": {"A": "swordfish\n"}}],
-    ids=["secret", "header"],
+    [{"secret": "whsec_swordfish"}, {"secret": "swordfish\n", "signing_profiles": ["hero"]}, {"headers": {"A": "swordfish\n"}}],
+    ids=["secret", "foreign secret", "header"],
 )
 def test_what_may_be_a_credential_is_not_repeated(fields: dict[str, Any]) -> None:
     """Messages never hold a secret or the value of a header."""

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from dispatcher.errors import InvalidInput
 from dispatcher.model import Event, EventId
-from dispatcher.payload import FORMATS, body, check_format
+from dispatcher.payload import built_in_names, resolve
+
+
+def body(name: str, of: Event) -> bytes:
+    """Write an event by a built-in format."""
+    return resolve(name).body(of)
+
 
 AWKWARD = '{"b":1.10,"a":12345678901234567890123,"é":"\\u00e9"}'
 """Key order, number spelling and escapes that any parser would lose."""
@@ -95,26 +101,39 @@ def test_impossible_instants_do_not_stop_an_event(instant: float, written: str) 
     assert orjson.loads(body("standard", event(occurred_at=instant)))["timestamp"] == written
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_check_format_accepts_every_format(name: str) -> None:
-    """Each format that there is can be asked for."""
-    assert check_format(name) == name
+@pytest.mark.parametrize("name", built_in_names())
+def test_every_format_can_be_asked_for(name: str) -> None:
+    """Each format that there is is found by its name."""
+    assert resolve(name).name == name
+
+
+def test_cloudevents_is_structured() -> None:
+    """A CloudEvent holds the payload as it is, with its own content type."""
+    found = resolve("cloudevents")
+
+    written = found.body(event(occurred_at=1_726_000_000.5)).decode()
+
+    assert found.content_type == "application/cloudevents+json"
+    assert written == (
+        '{"specversion":"1.0","id":"00000000-0000-0000-0000-000000000000","source":"/acme","type":"appointment.created",'
+        '"time":"2024-09-10T20:26:40.500000Z","datacontenttype":"application/json","data":' + AWKWARD + "}"
+    )
 
 
 @pytest.mark.parametrize(
     "name, hint",
     [
         pytest.param("standrad", "Did you mean `standard`?", id="near miss"),
-        pytest.param("cloudevents", "There are: `standard`, `raw`.", id="far off"),
-        pytest.param("", "There are: `standard`, `raw`.", id="empty"),
+        pytest.param("vsee/2", "Did you mean `vsee/2.0`?", id="no such version"),
+        pytest.param(
+            "", "There are: `standard`, `raw`, `cloudevents`, `decoda/1.0`, `vsee/1.0`, `vsee/2.0`.", id="empty"
+        ),
     ],
 )
 def test_unknown_formats_are_refused(name: str, hint: str) -> None:
     """A format that does not exist is refused with what was probably meant."""
     with pytest.raises(InvalidInput) as refusal:
-        check_format(name)
+        resolve(name)
 
     assert refusal.value.field == "payload_format"
     assert str(refusal.value).endswith(hint)
-    with pytest.raises(InvalidInput):
-        body(name, event())

@@ -1,0 +1,283 @@
+"""Payload formats and signing profiles: those that come with the service, and those that operators put in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from types import MappingProxyType
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+
+from dispatcher import payload
+from dispatcher.admin import checks
+from dispatcher.admin.base import Base, shortened
+from dispatcher.catalog.reading import EventType
+from dispatcher.errors import Conflict, InvalidInput, NotFound
+from dispatcher.formats import definition as formats
+from dispatcher.formats.parts import FormatFailed
+from dispatcher.formats.shipped import shipped as shipped_formats
+from dispatcher.formats.writing import compile_format
+from dispatcher.model import Event, EventId
+from dispatcher.profiles import declared, known
+from dispatcher.store import definitions as store
+from dispatcher.store import endpoints as endpoint_store
+from dispatcher.store.endpoints import EndpointSettings
+from dispatcher.store.tenants import Tenant
+
+_CODED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "standard": 'Standard Webhooks: {"type", "timestamp", "data"}.',
+        "raw": "The payload's own bytes.",
+        "cloudevents": "CloudEvents 1.0 in structured mode, application/cloudevents+json.",
+        "without-standard": "Leaves out the Standard Webhooks headers, which all others come beside.",
+        "v1a": "An ed25519 signature in webhook-signature, beside the shared secret's.",
+        "healthie": "Healthie: Content-Digest, Signature-Input, Signature. Its digest can be chosen: healthie:base64-nopad, "
+        "healthie:hex.",
+        "rfc9421": "HTTP Message Signatures (RFC 9421), hmac-sha256, over a Content-Digest (RFC 9530).",
+    }
+)
+_SIGNATURES = "Standard Webhooks: webhook-id, webhook-timestamp, webhook-signature."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefinitionRow:
+    """A payload format or a signing profile, as people see it."""
+
+    name: str
+    """Of a format that is a definition, its name and version: `vsee/2.0`."""
+    description: str | None
+    built_in: bool
+    """It comes with the service."""
+    deprecated: date | None = None
+    webhooks: int | None = None
+    """How many are pinned to it; null where nobody counted."""
+    definition: Mapping[str, Any] | None = None
+    """Null where it is code."""
+    created_at: datetime | None = None
+
+
+class DefinitionsAdmin(Base):
+    """Put in, list and drop payload formats and signing profiles; say which a tenant's new webhooks get."""
+
+    async def put_format(self, definition: formats.Definition, *, replacing: bool = False) -> DefinitionRow:
+        """Put a payload format in; every worker uses it at once.
+
+        One that webhooks are pinned to is never changed under them, unless `replacing` says so: put a new version.
+        Where the catalogue has an example of a payload, it is tried on that.
+        """
+        name, written = definition.full_name, formats.written(definition)
+        if payload.is_built_in(name) or payload.is_built_in(definition.name):
+            raise Conflict(
+                f"The payload format `{name}` comes with the service. Choose another name or version.", field="name"
+            )
+        async with self._transaction() as connection:
+            await self._try(connection, definition)
+            await store.lock(connection)
+            before = await store.formats(connection, [name])
+            if before and before[0].definition != written:
+                users = await store.users_of_format(connection, name)
+                if users and not replacing:
+                    raise Conflict(
+                        f"{len(users)} webhooks are pinned to `{name}`, whose receivers rely on it. Put a new version beside "
+                        "it, or replace it if you are sure.",
+                        field="version",
+                    )
+                await endpoint_store.touch(connection, users)
+            await store.put_format(connection, name, written, deprecated=definition.deprecated, now=self._now())
+            return await self._format_row(connection, name)
+
+    async def _try(self, connection: Any, definition: formats.Definition) -> None:
+        """Write the examples of the catalogue by a format; raises InvalidInput, naming event type and field."""
+        catalog = await self._doorkeeper.catalog(connection)
+        written = compile_format(definition)
+        for event_type in catalog.event_types:
+            if event_type.payload is None or not _describes(event_type, definition):
+                continue
+            for example in event_type.payload.examples:
+                try:
+                    written.body(_example(event_type.name, example.value))
+                except FormatFailed as failure:
+                    raise InvalidInput(
+                        f"{failure} It is the catalogue's example of `{event_type.name}`.", field=formats.FIELD
+                    ) from None
+
+    async def deprecate_format(self, name: str, day: date | None) -> DefinitionRow:
+        """Say from which day on nobody should use a payload format any more; it goes on working. Null: take it back."""
+        async with self._transaction() as connection:
+            if not await store.deprecate_format(connection, name, deprecated=day, now=self._now()):
+                raise await self._no_format(connection, name)
+            return await self._format_row(connection, name)
+
+    async def drop_format(self, name: str) -> None:
+        """Forget a payload format that no webhook is pinned to."""
+        async with self._transaction() as connection:
+            await store.lock(connection)
+            if users := await store.users_of_format(connection, name):
+                raise Conflict(f"{len(users)} webhooks are pinned to `{name}`. Move them first.", field="name")
+            if not await store.drop_format(connection, name):
+                raise await self._no_format(connection, name)
+
+    async def list_formats(self) -> list[DefinitionRow]:
+        """Return all payload formats: those that come with the service first."""
+        async with self._reading() as connection:
+            counts = await store.format_counts(connection)
+            stored = [_of_stored_format(row) for row in await store.formats(connection)]
+        rows = [*(_of_built_in_format(name) for name in payload.built_in_names()), *stored]
+        return [replace(row, webhooks=counts.get(row.name, 0)) for row in rows]
+
+    async def payload_format(self, name: str) -> DefinitionRow:
+        """Return a payload format with its definition."""
+        async with self._reading() as connection:
+            row = await self._format_row(connection, name)
+            counts = await store.format_counts(connection)
+        return replace(row, webhooks=counts.get(row.name, 0))
+
+    async def put_profile(self, definition: declared.ProfileDefinition, *, replacing: bool = False) -> DefinitionRow:
+        """Put a signing profile in; one that webhooks sign by is changed only if `replacing` says so."""
+        name, written = definition.name, declared.written(definition)
+        if known.is_built_in(name):
+            raise Conflict(f"The signing profile `{name}` comes with the service. Choose another name.", field="name")
+        async with self._transaction() as connection:
+            await store.lock(connection)
+            before = await store.profiles(connection, [name])
+            if before and before[0].definition != written:
+                users = await store.users_of_profile(connection, name)
+                if users and not replacing:
+                    raise Conflict(
+                        f"{len(users)} webhooks sign by `{name}`, whose receivers rely on it. Put one of another name beside "
+                        "it, or replace it if you are sure.",
+                        field="name",
+                    )
+                await endpoint_store.touch(connection, users)
+            await store.put_profile(connection, name, written, now=self._now())
+            return await self._profile_row(connection, name)
+
+    async def drop_profile(self, name: str) -> None:
+        """Forget a signing profile that no webhook signs by."""
+        async with self._transaction() as connection:
+            await store.lock(connection)
+            if users := await store.users_of_profile(connection, name):
+                raise Conflict(f"{len(users)} webhooks sign by `{name}`. Change them first.", field="name")
+            if not await store.drop_profile(connection, name):
+                raise NotFound(f"There is no signing profile `{shortened(name)}` that was put in.")
+
+    async def list_profiles(self) -> list[DefinitionRow]:
+        """Return all signing profiles: those that come with the service first."""
+        async with self._reading() as connection:
+            stored = [_of_stored_profile(row) for row in await store.profiles(connection)]
+        return [*(_of_built_in_profile(name) for name in known.built_in_names()), *stored]
+
+    async def signing_profile(self, name: str) -> DefinitionRow:
+        """Return a signing profile with its definition."""
+        async with self._reading() as connection:
+            return await self._profile_row(connection, name)
+
+    async def set_default_format(self, tenant: str, name: str | None) -> Tenant:
+        """Say what a tenant's new webhooks are pinned to; null: what the nearest tenant above has, or standard."""
+        async with self._transaction() as connection:
+            found = await self._tenant(connection, tenant)
+            if name is not None:
+                await store.lock(connection, shared=True)
+                await self._check_format(connection, name)
+            await store.set_default_format(connection, tenant, name)
+            return replace(found, payload_format=name)
+
+    # for webhooks
+
+    async def _fit(self, connection: Any, settings: EndpointSettings, secrets: Sequence[str]) -> None:
+        """Refuse settings whose format or profiles are not there, or do not go together; they stay until the end."""
+        await store.lock(connection, shared=True)
+        await self._check_format(connection, settings.payload_format)
+        stored = await store.profiles(connection, settings.signing_profiles)
+        definitions = {row.full_name: row.definition for row in stored}
+        known.check(settings.signing_profiles, secrets, settings.headers, definitions)
+
+    async def _default_format(self, connection: Any, tenant: str) -> str:
+        return await store.default_format(connection, tenant) or checks.DEFAULT_FORMAT
+
+    async def _check_format(self, connection: Any, name: str) -> None:
+        if not payload.is_built_in(name) and not await store.formats(connection, [name]):
+            raise await self._no_format(connection, name)
+
+    async def _no_format(self, connection: Any, name: str) -> InvalidInput:
+        return payload.unknown(shortened(name), tuple(row.full_name for row in await store.formats(connection)))
+
+    async def _format_row(self, connection: Any, name: str) -> DefinitionRow:
+        if payload.is_built_in(name):
+            return _of_built_in_format(name)
+        found = await store.formats(connection, [name])
+        if not found:
+            raise await self._no_format(connection, name)
+        return _of_stored_format(found[0])
+
+    async def _profile_row(self, connection: Any, name: str) -> DefinitionRow:
+        if known.is_built_in(name):
+            return _of_built_in_profile(name)
+        found = await store.profiles(connection, [name])
+        if not found:
+            raise NotFound(f"There is no signing profile `{shortened(name)}`. `dispatcher profile list` shows all.")
+        return _of_stored_profile(found[0])
+
+
+def _describes(event_type: EventType, definition: formats.Definition) -> bool:
+    """Whether the catalogue has a body of an event type in this format."""
+    return any(message.payload_format == definition.full_name for message in event_type.messages)
+
+
+def _example(event_type: str, value: Any) -> Event:
+    return Event(EventId(UUID(int=0)), "acme", event_type, orjson.dumps(value).decode(), 0.0, 0.0)
+
+
+def _parsed(definition: str) -> Mapping[str, Any]:
+    parsed: Mapping[str, Any] = orjson.loads(definition)
+    return parsed
+
+
+def _of_built_in_format(name: str) -> DefinitionRow:
+    definition = shipped_formats().get(name)
+    if definition is None:
+        return DefinitionRow(name=name, description=_CODED[name], built_in=True)
+    return DefinitionRow(
+        name=name,
+        description=definition.description,
+        built_in=True,
+        deprecated=definition.deprecated,
+        definition=_parsed(formats.written(definition)),
+    )
+
+
+def _of_stored_format(row: store.Stored) -> DefinitionRow:
+    shown = _parsed(row.definition)
+    return DefinitionRow(
+        name=row.full_name,
+        description=shown.get("description"),
+        built_in=False,
+        deprecated=row.deprecated,
+        definition=shown,
+        created_at=row.created_at,
+    )
+
+
+def _of_built_in_profile(name: str) -> DefinitionRow:
+    definition = known.shipped().get(name)
+    if definition is None:
+        said = _SIGNATURES if name == known.STANDARD else _CODED[name.partition(":")[0]]
+        return DefinitionRow(name=name, description=said, built_in=True)
+    return DefinitionRow(
+        name=name,
+        description=definition.description,
+        built_in=True,
+        definition=_parsed(declared.written(definition)),
+    )
+
+
+def _of_stored_profile(row: store.Stored) -> DefinitionRow:
+    shown = _parsed(row.definition)
+    return DefinitionRow(
+        name=row.full_name,
+        description=shown.get("description"),
+        built_in=False,
+        definition=shown,
+        created_at=row.created_at,
+    )
