@@ -15,6 +15,7 @@ from dispatcher.catalog import documents
 from dispatcher.catalog.catalog import Catalog
 from dispatcher.clock import Clock
 from dispatcher.errors import CatalogError, InvalidInput
+from dispatcher.operational import is_operational
 from dispatcher.store import catalog as store
 
 FRESH_SECONDS: Final = 1.0
@@ -97,7 +98,9 @@ class Doorkeeper:
         reasons: list[str | None] = []
         turn = self._clock.monotonic()
         for event_type, payload in events:
-            reasons.append(" ".join(map(str, catalog.judge(event_type, payload))) or None)
+            # what the service itself tells is no catalogue's to judge
+            faults = () if is_operational(event_type) else catalog.judge(event_type, payload)
+            reasons.append(" ".join(map(str, faults)) or None)
             if self._clock.monotonic() > turn + SLICE:
                 await asyncio.sleep(0)  # no waiting: requests in flight go on meanwhile
                 turn = self._clock.monotonic()
@@ -108,7 +111,7 @@ class Doorkeeper:
         catalog = await self.catalog(connection)
         if self.mode is not Mode.OFF and catalog:
             for pattern in subscriptions:
-                if not catalog.matching(pattern):
+                if not (catalog.matching(pattern) or is_operational(pattern)):
                     raise InvalidInput(_unmatched(catalog, pattern), field="subscriptions")
         return tuple(dict.fromkeys(map(catalog.canonical, subscriptions)))
 

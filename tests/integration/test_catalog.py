@@ -110,6 +110,19 @@ async def test_mode_off_and_an_empty_catalogue_let_everything_pass(pool: Any, sm
         await admin.send_event(NewEvent(tenant="acme", event_type="anything", payload="[]"))
 
 
+async def test_operational_events_are_no_catalogues_to_judge(
+    database: str, connection: Any, pool: Any, small: Path
+) -> None:
+    """They can be subscribed to, and go out, whatever the catalogue knows."""
+    admin = await admin_of(pool, "enforce", small)
+    await admin.create_webhook("acme", draft("dispatcher.*", "dispatcher.endpoint.failing"))
+    async with Receiver() as receiver:
+        await make_endpoint(connection, receiver.url, subscriptions=["dispatcher.*"])
+        async with working(database, catalog__mode="enforce", catalog__files=str(small)):
+            await insert_event(connection, "dispatcher.endpoint.failing", "{}")
+            await receiver.wait_for(1)
+
+
 # events at the door
 
 

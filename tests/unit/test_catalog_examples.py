@@ -242,3 +242,23 @@ def test_all_four_are_one_catalogue() -> None:
 
     assert sorted(together.names) == sorted(again.names)
     assert len(again.names) == 9 + 28 + 6 + 167
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_guide_inserts_what_the_catalogue_takes(system: str) -> None:
+    """The SQL of README passes the judgement of the catalogue beside it."""
+    guide = path_of(system).with_name("README.md").read_text(encoding="utf-8")
+    found = re.search(r"^values \('\w+', '([^']+)',\s+'([^']+)'\);$", guide, re.MULTILINE)
+
+    assert found is not None
+    assert example(system).judge(found[1], found[2]) == []
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_guide_names_event_types_that_exist(system: str) -> None:
+    """Its subscriptions match something."""
+    guide = path_of(system).with_name("README.md").read_text(encoding="utf-8")
+
+    for given in re.findall(r"--subscriptions '?([^'\s]+)", guide):
+        for pattern in given.split(","):
+            assert example(system).matching(pattern), pattern
