@@ -4,9 +4,11 @@ Its hash is stored, so that a body is shown only if it is the very one that was 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 
+from dispatcher.formats.parts import FormatFailed
 from dispatcher.model import Event
 from dispatcher.payload import FORMATS
 from dispatcher.store.history import AttemptRow, EventRow
@@ -33,5 +35,9 @@ def _bodies(row: EventRow) -> dict[bytes, bytes]:
         occurred_at=row.occurred_at.timestamp(),
         inserted_at=row.inserted_at.timestamp(),
     )
-    bodies = [write(event) for write in FORMATS.values()]
-    return {sha256(body).digest(): body for body in bodies}
+    bodies: dict[bytes, bytes] = {}
+    for known in FORMATS.values():
+        with suppress(FormatFailed):
+            body = known.body(event)
+            bodies[sha256(body).digest()] = body
+    return bodies
