@@ -168,7 +168,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    database: str | None, *, workers: int = 1, wait: bool = True, **variables: str
+    database: str | None, *, workers: int = 1, wait: bool = True, roles: str | None = None, **variables: str
 ) -> AsyncIterator[Serving]:
     """Run `dispatcher serve`; `egress__timeout="1s"` sets a key of a section.
 
@@ -181,6 +181,7 @@ async def serving(
             inherited["TMPDIR"] = folder  # what a killed one leaves behind goes with it
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "dispatcher", "serve", "--workers", str(workers)),
+            *(() if roles is None else ("--roles", roles)),
             env=inherited | {f"DISPATCHER_{name.upper()}": value for name, value in chosen.items()},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
