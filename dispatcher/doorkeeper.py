@@ -66,6 +66,11 @@ class Doorkeeper:
             raise self.fault
         return self._catalog or _EMPTY
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to hold anything against, as far as was looked."""
+        return not self._catalog
+
     def of_files(self) -> Catalog:
         """Return the catalogue of the configured files, an empty one without any; raises CatalogError if one is broken."""
         if self._catalog is None and self.files:

@@ -81,7 +81,7 @@ class Fanout:
         self._head_due = 0.0
         self._busy: frozenset[Shard] = frozenset()
         self._pause = QUICK_POLL
-        self._told: CatalogError | None = None
+        self._told: CatalogError | bool = False
         self._filters_until = -math.inf
 
     @property
@@ -200,17 +200,22 @@ class Fanout:
     def _tell(self, filtered: Sequence[store.Filtered], *, seconds: float) -> None:
         faults = {item.endpoint_id: item for item in filtered if item.fault is not None}
         for item in faults.values():  # one line for all of an endpoint: its filter fails every time
-            logger.warning("filter.failed", endpoint=str(item.endpoint_id), event_id=str(item.event_id), error=item.fault)
+            logger.warning(
+                "filter.failed", endpoint=str(item.endpoint_id), event_id=str(item.event_id), error=item.fault
+            )
         failed = sum(item.fault is not None for item in filtered)
         self._metrics.filtered(held=len(filtered) - failed, failed=failed, seconds=seconds)
 
     def _tell_of_catalog(self) -> None:
-        """Say once what is wrong with documents that were imported and cannot be used."""
+        """Say once that there is nothing to judge by, or what is wrong with the documents that were imported."""
         fault = self._doorkeeper.fault
-        if fault is not None and fault is not self._told:
+        told, self._told = self._told, fault or self._doorkeeper.is_empty
+        if fault is not None and fault is not told:
             mend = "import documents that `dispatcher catalog check` passes"
             logger.error("catalog.unusable", error=str(fault), mend=mend)
-        self._told = fault
+        elif self._told is True and told is not True:
+            mend = "name documents in [catalog] files, or `dispatcher catalog import` them"
+            logger.warning("catalog.empty", mode=self._doorkeeper.mode, mend=mend)
 
     async def _judged(
         self, connection: Connection, unread: Sequence[store.Unread]

@@ -329,6 +329,19 @@ async def test_unusable_documents_hold_up_no_event(database: str, connection: An
     assert [line["event"] for line in lines if line["event"].startswith("catalog.")] == ["catalog.unusable"]
 
 
+async def test_a_worker_says_once_that_there_is_no_catalogue(database: str, connection: Any) -> None:
+    """A mode without documents is most likely a mistake; events are delivered."""
+    async with Receiver() as receiver:
+        await make_endpoint(connection, receiver.url)
+        with structlog.testing.capture_logs() as lines:
+            async with working(database, catalog__mode="enforce"):
+                for number in range(1, 3):
+                    await insert_event(connection, "visit.cancelled", GOOD)
+                    await finished(connection, number)
+
+    assert [line["event"] for line in lines if line["event"].startswith("catalog.")] == ["catalog.empty"]
+
+
 async def break_catalog(connection: Any) -> None:
     """Write what is no catalogue into the table."""
     await connection.execute(
