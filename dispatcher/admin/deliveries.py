@@ -95,7 +95,8 @@ class DeliveriesAdmin(Base):
             delivery = await self._delivery(connection, delivery_id, tenant)
             attempts = await history.attempts(connection, [delivery_id])
             event = await history.event(connection, delivery.event_id)
-        return DeliveryDetails(delivery, with_bodies(attempts, event), event)
+            whole = await with_bodies(connection, attempts, event)
+        return DeliveryDetails(delivery, whole, event)
 
     async def retry_delivery(
         self, delivery_id: DeliveryId, *, notify: bool = False, tenant: str | None = None

@@ -77,7 +77,7 @@ class LogAdmin(DeliveriesAdmin):
             (entry,) = await store.entries(connection, delivery.shard, [mark])
             payloads = await store.payloads(connection, [entry])
             event = await history.event(connection, delivery.event_id)
-            attempts = with_bodies(await history.attempts(connection, [delivery.id]), event)
+            attempts = await with_bodies(connection, await history.attempts(connection, [delivery.id]), event)
         return _logged(entry, _last(attempts), payloads.get(entry.event_id), attempts=attempts)
 
 
