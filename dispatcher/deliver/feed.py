@@ -273,18 +273,26 @@ class Sweep:
             due = [work for work in works if work.due_at <= now]
             count = await store.count_due(connection, due, most=COUNTED) if due else 0
         self._metrics.due(count, oldest_age=max((now - work.due_at for work in due), default=0.0))
-        self._look(due)
+        if suspects := self._overlooked(due):
+            # Much may have been written down since that was read: only what a second reading still finds is overtaken.
+            async with self._pool.acquire() as connection:
+                works = await store.lanes_with_work(connection, sorted({work.shard for work in suspects}))
+            lanes = {work.endpoint_id for work in suspects}
+            self._take_up(self._overlooked(work for work in works if work.endpoint_id in lanes))
         self._pause = max(SWEEP_EVERY, (self._clock.monotonic() - started) / SWEEP_SHARE)
         return 0
 
-    def _look(self, works: Iterable[store.Work]) -> None:
+    def _overlooked(self, works: Iterable[store.Work]) -> list[store.Work]:
+        """Pick what is due and on nobody's mind."""
         late = self._clock.now() - SWEEP_SLACK
         active = set(self._ownership.active)
-        overtaken = [
+        return [
             work
             for work in works
             if work.due_at < late and work.shard in active and not self._lanes.awaits(work.endpoint_id, work.due_at)
         ]
+
+    def _take_up(self, overtaken: Sequence[store.Work]) -> None:
         for work in overtaken:
             self._lanes.note(work.endpoint_id, work.due_at)
         if overtaken:
