@@ -17,6 +17,8 @@ from dispatcher.catalog.reading import EventType, Message
 DEEPEST: Final = 8
 """Levels of a body that are shown; a schema that refers to itself has no end."""
 
+TRIGGERS: Final = "x-triggered-by"
+
 UNTAGGED: Final = "Other"
 
 _BETWEEN_BACKTICKS: Final = re.compile(r"`([^`]+)`")
@@ -49,6 +51,8 @@ class Entry:
     """An event type, as it is shown."""
 
     event_type: EventType
+    triggers: tuple[str, ...]
+    """What leads to it, as its document says in `x-triggered-by`."""
     shapes: tuple[Shape, ...]
     words: str
     """What it is found by, in lower case."""
@@ -91,6 +95,8 @@ def _entry(event_type: EventType) -> Entry:
     if payload is not None and payload not in messages:
         messages = (*messages, payload)
     shapes = tuple(_shape(event_type.document, message, alone=len(messages) == 1) for message in messages)
+    given = event_type.place.value.get(TRIGGERS)
+    triggers = tuple(map(str, given)) if isinstance(given, list) else ()
     found_by = [
         event_type.name,
         event_type.title,
@@ -98,9 +104,10 @@ def _entry(event_type: EventType) -> Entry:
         event_type.description,
         *event_type.aliases,
         *event_type.tags,
+        *triggers,
         *(field.path for shape in shapes for field in shape.fields),
     ]
-    return Entry(event_type, shapes, " ".join(found_by).lower())
+    return Entry(event_type, triggers, shapes, " ".join(found_by).lower())
 
 
 def _shape(document: Document, message: Message, *, alone: bool) -> Shape:

@@ -82,6 +82,14 @@ def test_the_page_shows_every_type() -> None:
     assert sorted(example().names) == sorted(filter(None, shown))
 
 
+def test_the_page_says_what_leads_to_an_event() -> None:
+    """And can be searched for it, whatever the case."""
+    page = render(example(), names=["patient.created"])
+
+    assert "<code>createNotificationContact</code>" in page
+    assert "createnotificationcontact" in page
+
+
 def test_the_page_needs_nothing_else() -> None:
     """No request leaves the browser: no link to a file, no font, no image."""
     tags = Tags(render(example()))
