@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from dispatcher.clock import Clock
+from dispatcher.store import answers as answer_store
 from dispatcher.store import notices as notice_store
 from dispatcher.store import outbox as outbox_store
 from dispatcher.store import partitions as store
@@ -71,6 +72,8 @@ class Prune:
                 pass
             while await self._delete_notices(connection):
                 pass
+            while await self._delete_answers(connection) == ROWS:
+                pass
             async with connection.transaction():
                 await shard_store.forget_dead_workers(connection)
         return 0
@@ -94,6 +97,10 @@ class Prune:
                 limit=ROWS,
                 now=self._clock.override(),
             )
+
+    async def _delete_answers(self, connection: Connection) -> int:
+        async with connection.transaction():
+            return await answer_store.forget(connection, limit=ROWS, now=self._clock.override())
 
     async def _drop(self, connection: Connection, parent: str) -> None:
         horizon = await self._horizon(connection, parent)
