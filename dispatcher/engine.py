@@ -140,6 +140,7 @@ class Engine:
             clock=clock,
             metrics=metrics,
             on_work=self._on_work,
+            look=self.sweep.take_over,
         )
         self.replay = Replay(
             pool, ownership=ownership, lanes=lanes, clock=clock, metrics=metrics, on_work=self._on_work

@@ -9,7 +9,7 @@ after that, filters are asked for and applied before it, while no transaction is
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 from typing import Final
 
@@ -68,7 +68,9 @@ class Fanout:
         clock: Clock,
         metrics: Metrics,
         on_work: Callable[[], None],
+        look: Callable[[Sequence[Shard]], Awaitable[None]],
     ) -> None:
+        """`look` finds out which endpoints of some shards have work."""
         self._pool = pool
         self._ownership = ownership
         self._lanes = lanes
@@ -76,6 +78,9 @@ class Fanout:
         self._clock = clock
         self._metrics = metrics
         self._on_work = on_work
+        self._look = look
+        self._doubtful: set[Shard] = set()
+        """Shards whose last batch may have been committed without our hearing of it."""
         self._cursors: dict[Shard, int] = {}
         self._turn = 0
         self._head_due = 0.0
@@ -100,6 +105,9 @@ class Fanout:
 
     async def run_once(self) -> int:
         """Fan out one batch; returns the number of events read."""
+        if self._doubtful:
+            await self._look([shard for shard in self._doubtful if shard in self._ownership.epochs])
+            self._doubtful.clear()
         async with self._pool.acquire() as connection:
             unread = await self._read(connection)
             if unread:
@@ -143,6 +151,9 @@ class Fanout:
             self._lanes.hand_over(own, self._clock.now())
             if len(own) != len(deliveries):
                 await self._tell_others(connection, deliveries)
+        except BaseException:
+            self._doubtful |= self._busy
+            raise
         finally:
             self._busy = frozenset()
         self._count(admitted, deliveries)

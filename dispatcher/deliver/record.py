@@ -133,9 +133,17 @@ class Record:
             results = [self._result(item, bare=bare) for item in batch]
             changed = await store.record(connection, results, worker=self._worker, age_at=self._clock.now(), now=now)
             promoted = await store.promote(connection, freed, now=now) if freed else []
+            # whoever owns the shard now, if it was lost meanwhile, cannot know otherwise
+            others = sorted({id_ for id_, _ in promoted if self._lanes.endpoint(id_) is None})
+            if others:
+                await endpoint_store.touch(connection, others)
             await self._write_changes(connection, [item for item in batch if item.delivery.id in changed])
         for item in batch:
             self._forget(item.delivery, changed.get(item.delivery.id))
+            if item.delivery.id not in changed:
+                # Written before: by another worker, or by this one, who lost the connection before it heard of it. The
+                # delivery may wait for its next attempt, at an instant that is not known here.
+                self._lanes.rewind(item.delivery.endpoint_id)
         for endpoint_id, due_at in promoted:
             self._lanes.note(endpoint_id, due_at)
         self._count(batch, changed)
