@@ -82,10 +82,14 @@ async def test_health_is_told(database: str, connection: Any) -> None:
         receiver.on("/bad", answer(500))
         receiver.on("/mended", answer(500), answer(500), answer(500), answer(500), answer(204))
         endpoints = {}
-        for path in ("bad", "mended"):
+        for path, disable_after in {"bad": 0.5, "mended": 3600.0}.items():
             endpoints[path] = str(
                 await make_endpoint(
-                    connection, f"{receiver.url}/{path}", subscriptions=["x"], warn_after=0.15, disable_after=0.5
+                    connection,
+                    f"{receiver.url}/{path}",
+                    subscriptions=["x"],
+                    warn_after=0.15,
+                    disable_after=disable_after,
                 )
             )
         await make_endpoint(connection, f"{receiver.url}/ops", subscriptions=["dispatcher.endpoint.*"])
