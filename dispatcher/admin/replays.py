@@ -11,7 +11,7 @@ from typing import Any
 from dispatcher.admin import checks
 from dispatcher.admin.base import Base, shortened
 from dispatcher.admin.events import limit_of, refuse_unusable
-from dispatcher.errors import InvalidInput, NotFound
+from dispatcher.errors import Conflict, InvalidInput, NotFound
 from dispatcher.model import DeathReason, DeliveryState, EndpointId, ReplayId, UnreachableReason
 from dispatcher.store import replays as store
 from dispatcher.store.replays import Fate, ReplayRow, ReplayState, Wanted
@@ -93,7 +93,7 @@ class ReplaysAdmin(Base):
         async with self._transaction() as connection:
             replay = await self._replay(connection, replay_id, tenant)
             if replay.state is ReplayState.DONE:
-                raise InvalidInput(f"The replay {replay_id} is done; there is nothing left to cancel.", field="id")
+                raise Conflict(f"The replay {replay_id} is done; there is nothing left to cancel.", field="id")
             await store.cancel(connection, replay_id, "By a person.", now=self._now())
             return await self._replay(connection, replay_id, tenant)
 

@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from dispatcher.admin import Admin
-from dispatcher.api import attempts, docs, event_types, events, webhooks
+from dispatcher.api import attempts, docs, event_types, events, replays, webhooks
 from dispatcher.api.limits import Buckets
 from dispatcher.api.operations import ADMIN, BUCKETS, Operation, route
 from dispatcher.api.problems import as_problems
@@ -16,6 +16,7 @@ from dispatcher.api.problems import as_problems
 OPERATIONS: Final[Sequence[Operation]] = (
     *webhooks.OPERATIONS,
     *attempts.OPERATIONS,
+    *replays.OPERATIONS,
     *events.OPERATIONS,
     *event_types.OPERATIONS,
 )

@@ -353,6 +353,76 @@ class DeliveryAttemptDetails(DeliveryAttempt):
     attempts: Annotated[list[Request], Field(description="All requests, in order.")]
 
 
+# replays
+
+
+class ReplayDraft(Given):
+    """What finished deliveries to send again."""
+
+    states: Annotated[
+        list[Literal["dead", "cancelled", "delivered"]], Field(min_length=1, description="Deliveries in these states.")
+    ] = ["dead"]
+    since: Annotated[Instant | None, Field(description="Of events that came in at or after this time.")] = None
+    until: Annotated[Instant | None, Field(description="Of events that came in before this time.")] = None
+    types: Annotated[
+        list[str], Field(max_length=1000, description="Of these event types or patterns; none: of all.")
+    ] = []
+    causes: Annotated[
+        list[str],
+        Field(
+            max_length=100,
+            description=(
+                "What they ended with: a class of error (`timeout`), a status (`503`, `5xx`) or a reason "
+                "(`endpoint_disabled`); none: whatever it was."
+            ),
+        ),
+    ] = []
+    rate: Annotated[
+        float | None, Field(gt=0, le=10000, description="New deliveries a second; null: as many as the webhook takes.")
+    ] = None
+    dry_run: Annotated[bool, Field(description="Count, and send nothing.")] = False
+
+
+class ReplaysQuery(Asked):
+    """How many replays to list."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+
+
+class Skipped(Shown):
+    """What a replay leaves out, and why."""
+
+    expired: Annotated[int, Field(description="The event has expired.")]
+    past_retention: Annotated[int, Field(description="The event is not kept any more.")]
+    superseded: Annotated[int, Field(description="There is a later delivery of the event to the webhook.")]
+
+
+class ReplayCount(Shown):
+    """What a replay comes to."""
+
+    replayed: int
+    skipped: Skipped
+
+
+class Replay(ReplayCount):
+    """A replay with how far it has come."""
+
+    causes: list[str]
+    created_date: datetime
+    expected: Annotated[int, Field(description="How many there were to be replayed when it was created.")]
+    finished_date: Annotated[datetime | None, Field(description="Null: it runs.")]
+    id: UUID
+    rate: float | None
+    reason: Annotated[str | None, Field(description="Why it was cancelled.")]
+    since: datetime | None
+    state: Literal["running", "done", "cancelled"]
+    states: list[Literal["dead", "cancelled", "delivered"]]
+    tenant: str
+    types: list[str]
+    until: datetime | None
+    webhook_id: UUID
+
+
 # events
 
 

@@ -36,6 +36,7 @@ they do nothing again and answer as they did. Fields may be added to answers; ig
 TAGS: Final[Mapping[str, str]] = {
     "Webhooks": "Where events go.",
     "Delivery attempts": "What became of them there.",
+    "Replays": "Sending many of them again.",
     "Events": "For producers that have no SQL.",
     "Event types": "What can be subscribed to.",
 }

@@ -20,6 +20,7 @@ MISSING: Mapping[str, tuple[str, ...]] = {
     "webhook": ("01930b6e-8a4c-7cc0-9d3e-0a1b2c3d4e5f", "x"),
     "event": ("01930b6e-8a4c-7cc0-9d3e-0a1b2c3d4e5f", "x"),
     "delivery attempt": ("4000000000", "x"),
+    "replay": ("01930b6e-8a4c-7cc0-9d3e-0a1b2c3d4e5f", "x"),
 }
 """Ids of each sort that lead to nothing."""
 
@@ -33,8 +34,10 @@ async def things_of(api: Client, database: str) -> Mapping[str, tuple[str, ...]]
     delivery = await pending_of(connection, UUID(event))
     await attempt(connection, delivery, status=500, next_in=60)
     await connection.close()
+    replay = await api.ok("POST", f"/v1/webhook/{webhook['id']}/replay", {"states": ["dead"]})
     return {
         "webhook": (webhook["id"],),
+        "replay": (replay["id"],),
         "event": (event,),
         "delivery attempt": (str(delivery), f"{delivery}-1"),
     }
