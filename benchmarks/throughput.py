@@ -2,7 +2,7 @@
 
 A backlog (the default): the service is warm and idle, one transaction with all events commits, and the clock runs until
 the last result is written down. A stream (`rate`): the events come while it works. Each run measures the bare loop too,
-right before or right after and against the same receiver: the ratio of the two is what a machine's mood and neighbours
+half of it before and half after, against the same receiver: the ratio of the two is what a machine's mood and neighbours
 change least.
 """
 
@@ -87,10 +87,14 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """What the bare loop did; microseconds a post."""
+    """What the bare loop did."""
 
-    posts_per_second: float
-    cpu: float
+    posts: int
+    seconds: float
+    cpu_seconds: float
+
+    def __add__(self, other: "Bare") -> "Bare":
+        return Bare(self.posts + other.posts, self.seconds + other.seconds, self.cpu_seconds + other.cpu_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,7 @@ async def run(options: Options) -> Result:
             await _warm_up(stage)
             for number in range(options.runs):
                 bar.update(task, description=f"run {number + 1} of {options.runs}")
-                runs.append(await _measure(options, stage, bare, bare_first=number % 2 == 0))
+                runs.append(await _measure(options, stage, bare))
             if complaints := stage.service.complaints():
                 raise BenchmarkError(f"The service complained: {', '.join(sorted(set(complaints)))}.")
             server = stage.database.server
@@ -172,29 +176,26 @@ async def _warm_up(stage: Stage) -> None:
     await stage.all_delivered()
 
 
-async def _measure(options: Options, stage: Stage, bare: Child, *, bare_first: bool) -> Run:
-    """Measure the service and the bare loop, in one order or the other."""
-    if bare_first:
-        posts = await _measure_bare(options, stage, bare)
-        served = await _measure_service(options, stage)
-    else:
-        served = await _measure_service(options, stage)
-        posts = await _measure_bare(options, stage, bare)
+async def _measure(options: Options, stage: Stage, bare: Child) -> Run:
+    """Measure the service between two halves of the bare loop, so that what changes meanwhile weighs on both."""
+    before = await _measure_bare(options, stage, bare, count=(options.events + 1) // 2)
+    served = await _measure_service(options, stage)
+    after = await _measure_bare(options, stage, bare, count=(options.events + 1) // 2)
     served.arrivals.demand()
-    return _figures(served, posts)
+    return _figures(served, before + after)
 
 
-async def _measure_bare(options: Options, stage: Stage, bare: Child) -> Bare:
+async def _measure_bare(options: Options, stage: Stage, bare: Child, *, count: int) -> Bare:
     await stage.expect(0)
     answer = await bare.ask(
         options.deadline,
         urls=stage.urls,
-        count=options.events,
+        count=count,
         warm_up=2 * options.in_flight,
         size=options.size,
         in_flight=options.in_flight,
     )
-    return Bare(options.events / answer["seconds"], 1e6 * answer["cpu"] / options.events)
+    return Bare(count, answer["seconds"], answer["cpu"])
 
 
 async def _measure_service(options: Options, stage: Stage) -> Served:
@@ -236,6 +237,7 @@ def _figures(served: Served, bare: Bare) -> Run:
     count = served.arrivals.delivered
     begun, done, before, after = served.begun, served.done, served.before, served.after
     counts = after.counts.since(before.counts)
+    bare_cpu = 1e6 * bare.cpu_seconds / bare.posts
     dispatcher_cpu = 1e6 * (done.dispatcher_cpu - begun.dispatcher_cpu) / count
     postgres_cpu = None
     if done.postgres_cpu is not None and begun.postgres_cpu is not None:
@@ -249,9 +251,9 @@ def _figures(served: Served, bare: Bare) -> Run:
         statements=None if counts.statements is None else counts.statements / count,
         results_per_record=(after.results - before.results) / max(1.0, after.records - before.records),
         log_bytes=(after.log_bytes - before.log_bytes) / count,
-        bare_posts_per_second=bare.posts_per_second,
-        bare_cpu=bare.cpu,
-        ratio=bare.cpu / dispatcher_cpu,
+        bare_posts_per_second=bare.posts / bare.seconds,
+        bare_cpu=bare_cpu,
+        ratio=bare_cpu / dispatcher_cpu,
         delivered=count,
         lost=served.arrivals.lost,
         duplicates=served.arrivals.duplicates,
