@@ -109,6 +109,7 @@ def make_admin(settings: Settings, pool: Pool) -> "Admin":
     from dispatcher.addresses import AddressPolicy
     from dispatcher.admin import Admin
     from dispatcher.sealing import Sealer
+    from dispatcher.worker import make_sender
 
     return Admin(
         pool,
@@ -117,6 +118,8 @@ def make_admin(settings: Settings, pool: Pool) -> "Admin":
         policy=AddressPolicy(settings.egress.allow_subnets),
         https_only=settings.egress.https_only,
         default_schedule=settings.retry.schedule,
+        make_sender=lambda: make_sender(settings.egress),
+        origin=settings.egress.origin,
     )
 
 

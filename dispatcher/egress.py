@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from http import HTTPStatus
-from typing import cast
+from typing import Literal, cast
 
 from aiohttp import ClientRequest, ClientTimeout, StreamReader
 from aiohttp.abc import AbstractResolver
@@ -69,7 +69,7 @@ RESERVED_HEADERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One POST: what is sent, whereto, and how long it may take."""
+    """One request: what is sent, whereto, and how long it may take."""
 
     url: str
     headers: Mapping[str, str]
@@ -77,6 +77,8 @@ class Request:
     body: bytes
     timeout: float
     """Total deadline in seconds, from before the name look-up to the end of the answer."""
+    method: Literal["POST", "OPTIONS"] = "POST"
+    """Events are posted; a handshake may ask first."""
 
 
 HIDDEN = "(hidden)"
@@ -231,7 +233,7 @@ class Sender:
         started = self._monotonic()
         progress = Progress(self._monotonic)
         progress_here.set(progress)
-        target = self._target(request.url)
+        target = self._target(request.url, request.method)
         if isinstance(target, str):
             return Blocked(target, self._monotonic() - started, None)
         try:
@@ -263,7 +265,7 @@ class Sender:
         if self._own_resolver is not None:
             await self._own_resolver.close()
 
-    def _prepare(self, url: str) -> _Target | str:
+    def _prepare(self, url: str, method: str) -> _Target | str:
         """Judge a URL by today's settings, whatever they were when it was stored; return why not if it may not be used."""
         try:
             checked = check_url(url, https_only=self._https_only, policy=self._policy)
@@ -277,9 +279,9 @@ class Sender:
         path = parsed.raw_path or "/"
         return _Target(
             origin=f"{parsed.scheme}://{parsed.raw_host}:{parsed.port}",
-            head=f"POST {parsed.raw_path_qs or '/'}{rest}",
-            shown=f"POST {path}{'?…' if parsed.raw_query_string else ''}{rest}",
-            opening=ClientRequest("POST", parsed, loop=self._loop),
+            head=f"{method} {parsed.raw_path_qs or '/'}{rest}",
+            shown=f"{method} {path}{'?…' if parsed.raw_query_string else ''}{rest}",
+            opening=ClientRequest(method, parsed, loop=self._loop),
         )
 
     async def _exchange(

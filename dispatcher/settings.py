@@ -188,6 +188,10 @@ class EgressSettings(Section):
     user_agent: Annotated[str, BeforeValidator(_user_agent)] = Field(
         "dispatcher/{version}", examples=['"dispatcher/{version}"']
     )
+    origin: str = Field(
+        "dispatcher", pattern=r"^[0-9A-Za-z]([0-9A-Za-z.-]{0,251}[0-9A-Za-z])?$", examples=['"events.example.com"']
+    )
+    """How the service calls itself where a subscriber is asked for consent (CloudEvents)."""
     answer_limit: int = Field(16384, ge=0, le=1048576, examples=["16384"])
     """Bytes of an answer's body that are read and kept."""
     ca_file: Annotated[Path, BeforeValidator(_existing_file)] | None = Field(

@@ -24,7 +24,7 @@ from dispatcher.metrics import Metrics
 from dispatcher.notify import Notify
 from dispatcher.prune import Prune, Retention
 from dispatcher.service import Availability, Loop, Step, stop_all
-from dispatcher.settings import Settings, SmtpSettings
+from dispatcher.settings import EgressSettings, Settings, SmtpSettings
 from dispatcher.store import outbox as outbox_store
 from dispatcher.store import shards as shard_store
 from dispatcher.store.pool import Pool, is_outage, open_pool
@@ -46,6 +46,22 @@ POOL_SPARE: Final = 1
 """Connections that are opened at once; the others come when they are wanted."""
 
 logger = structlog.get_logger()
+
+
+def make_sender(egress: EgressSettings) -> Sender:
+    """Make what speaks to subscribers, by the rules of the configuration; needs a running event loop."""
+    context = None
+    if egress.ca_file is not None:
+        context = ssl.create_default_context()
+        context.load_verify_locations(egress.ca_file)
+    return Sender(
+        AddressPolicy(egress.allow_subnets),
+        https_only=egress.https_only,
+        connect_timeout=egress.connect_timeout,
+        answer_limit=egress.answer_limit,
+        user_agent=egress.user_agent,
+        ssl_context=context,
+    )
 
 
 class Worker:
@@ -137,19 +153,7 @@ class Worker:
     def _make_sender(self) -> Sends:
         if self._sender is not None:
             return self._sender
-        egress = self._settings.egress
-        context = None
-        if egress.ca_file is not None:
-            context = ssl.create_default_context()
-            context.load_verify_locations(egress.ca_file)
-        self._own_sender = Sender(
-            AddressPolicy(egress.allow_subnets),
-            https_only=egress.https_only,
-            connect_timeout=egress.connect_timeout,
-            answer_limit=egress.answer_limit,
-            user_agent=egress.user_agent,
-            ssl_context=context,
-        )
+        self._own_sender = make_sender(self._settings.egress)
         return self._own_sender
 
     def _assemble_notify(self) -> None:

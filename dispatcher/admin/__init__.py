@@ -5,6 +5,7 @@ with a `tenant` argument acts for that tenant alone, to which others' things do 
 """
 
 from dispatcher.admin.catalog import CatalogAdmin
+from dispatcher.admin.definitions import DefinitionRow
 from dispatcher.admin.deliveries import DeliveriesAdmin
 from dispatcher.admin.endpoints import EndpointsAdmin
 from dispatcher.admin.events import EventsAdmin
@@ -34,6 +35,7 @@ __all__ = [
     "UNSET",
     "Admin",
     "AttemptRow",
+    "DefinitionRow",
     "DeliveryDetails",
     "DeliveryPage",
     "DeliveryRow",

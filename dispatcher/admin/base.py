@@ -1,16 +1,17 @@
 """What every part of `Admin` works with: the pool, the rules, and how things are looked up by a name or an id."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Protocol
 
 from dispatcher.addresses import AddressPolicy
 from dispatcher.clock import Clock
 from dispatcher.doorkeeper import Doorkeeper
+from dispatcher.egress import Request, Sender
 from dispatcher.errors import NotFound
-from dispatcher.model import EndpointId
+from dispatcher.model import EndpointId, Outcome
 from dispatcher.retry import DEFAULT_SCHEDULE
 from dispatcher.sealing import Sealer
 from dispatcher.store import endpoints as endpoint_store
@@ -20,6 +21,18 @@ from dispatcher.store.tenants import Tenant
 
 NAMES_COMPARED = 10_000
 """Tenants that a mistyped name is compared with; more would make a mistake dear."""
+
+
+class Sends(Protocol):
+    """What egress does."""
+
+    async def send(self, request: Request) -> Outcome:
+        """Make one request; whatever happens on the way is an outcome."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
 
 
 class Base:
@@ -34,8 +47,11 @@ class Base:
         https_only: bool = True,
         default_schedule: Sequence[float] = DEFAULT_SCHEDULE,
         doorkeeper: Doorkeeper | None = None,
+        make_sender: Callable[[], Sends] | None = None,
+        origin: str = "dispatcher",
         clock: Clock | None = None,
     ) -> None:
+        """`make_sender` opens egress, for who asks a subscriber something; `origin` is how the service calls itself."""
         self._pool = pool
         self._sealer = sealer
         self._policy = policy
@@ -43,6 +59,11 @@ class Base:
         self._default_schedule = tuple(default_schedule)
         self._clock = clock or Clock()
         self._doorkeeper = doorkeeper or Doorkeeper(clock=self._clock)
+        self._make_sender = make_sender or self._own_sender
+        self._origin = origin
+
+    def _own_sender(self) -> Sends:
+        return Sender(self._policy, https_only=self._https_only, user_agent="dispatcher")
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Any]:

@@ -13,6 +13,7 @@ from dispatcher.admin.inputs import Unset, WebhookChanges, WebhookDraft
 from dispatcher.errors import InvalidInput
 from dispatcher.filters import check_filter
 from dispatcher.mailer import check_email
+from dispatcher.presets import preset
 from dispatcher.profiles.known import are_standard, put_in_order
 from dispatcher.retry import parse_duration, parse_schedule
 from dispatcher.signature import check_secret, key_of
@@ -77,6 +78,16 @@ def description(text: str | None) -> str | None:
             field="description",
         )
     return text
+
+
+def with_preset(draft: WebhookDraft) -> WebhookDraft:
+    """Return a draft with its preset filled in where nothing else is given; raises InvalidInput for an unknown one."""
+    if draft.preset is None:
+        return draft
+    bare = WebhookDraft(url="", subscriptions=())
+    wanted = preset(draft.preset).settings
+    left = {name: value for name, value in wanted.items() if getattr(draft, name) == getattr(bare, name)}
+    return replace(draft, **left)
 
 
 def settings_of(draft: WebhookDraft, *, https_only: bool, policy: AddressPolicy) -> EndpointSettings:

@@ -37,6 +37,9 @@ _CODED: Final[Mapping[str, str]] = MappingProxyType(
         "rfc9421": "HTTP Message Signatures (RFC 9421), hmac-sha256, over a Content-Digest (RFC 9530).",
     }
 )
+CONSENT_HEADER: Final = "WebHook-Request-Origin"
+"""Of CloudEvents' handshake: who consented sees it in every delivery."""
+
 _SIGNATURES = "Standard Webhooks: webhook-id, webhook-timestamp, webhook-signature."
 
 
@@ -55,6 +58,15 @@ class DefinitionRow:
     definition: Mapping[str, Any] | None = None
     """Null where it is code."""
     created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """What a webhook's settings name and the database keeps, as JSON."""
+
+    format: str | None
+    """Null: it comes with the service."""
+    profiles: Mapping[str, str]
 
 
 class DefinitionsAdmin(Base):
@@ -186,12 +198,25 @@ class DefinitionsAdmin(Base):
     # for webhooks
 
     async def _fit(self, connection: Any, settings: EndpointSettings, secrets: Sequence[str]) -> None:
-        """Refuse settings whose format or profiles are not there, or do not go together; they stay until the end."""
+        """Refuse settings whose format or profiles are not there, or do not go together.
+
+        Those that are stay there until the end of the transaction.
+        """
         await store.lock(connection, shared=True)
-        await self._check_format(connection, settings.payload_format)
-        stored = await store.profiles(connection, settings.signing_profiles)
-        definitions = {row.full_name: row.definition for row in stored}
-        known.check(settings.signing_profiles, secrets, settings.headers, definitions)
+        definitions = await self._definitions(connection, settings)
+        own = [name for name in settings.headers if name.lower() != CONSENT_HEADER.lower()]
+        known.check(settings.signing_profiles, secrets, own, definitions.profiles)
+
+    async def _definitions(self, connection: Any, settings: EndpointSettings) -> Definitions:
+        """Return what settings name; raises InvalidInput for a format that is not there."""
+        name = settings.payload_format
+        stored = [] if payload.is_built_in(name) else await store.formats(connection, [name])
+        if not stored and not payload.is_built_in(name):
+            raise await self._no_format(connection, name)
+        profiles = await store.profiles(connection, settings.signing_profiles)
+        return Definitions(
+            stored[0].definition if stored else None, {row.full_name: row.definition for row in profiles}
+        )
 
     async def _default_format(self, connection: Any, tenant: str) -> str:
         return await store.default_format(connection, tenant) or checks.DEFAULT_FORMAT

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from dispatcher.admin import checks
-from dispatcher.admin.definitions import DefinitionsAdmin
+from dispatcher.admin.handshake import HandshakesAdmin, verification
 from dispatcher.admin.inputs import Unset, WebhookChanges, WebhookDraft
 from dispatcher.errors import ConfigError, Conflict, InvalidInput
 from dispatcher.model import EndpointId, EndpointState
@@ -31,19 +31,24 @@ MOST_OLD_SECRETS = 10
 BY_PERSON = "Disabled by a person."
 
 
-class EndpointsAdmin(DefinitionsAdmin):
+class EndpointsAdmin(HandshakesAdmin):
     """Create, change and archive webhooks; pause, disable, rotate secrets."""
 
     async def create_webhook(self, tenant: str, draft: WebhookDraft) -> EndpointRow:
-        """Create a webhook; the answer alone holds its `secret`."""
+        """Create a webhook; the answer alone holds its `secret`.
+
+        Where the draft names a preset, it fills in what is not given. Where it says so, the subscriber is asked first.
+        """
+        draft = checks.with_preset(draft)
+        way = verification(draft.verification)
         settings = checks.settings_of(draft, https_only=self._https_only, policy=self._policy)
         secret = new_secret() if draft.secret is None else draft.secret
         async with self._transaction() as connection:
-            await self._tenant(connection, tenant)
-            admitted = await self._doorkeeper.admit(connection, settings.subscriptions)
-            settings = replace(settings, subscriptions=admitted)
-            if draft.payload_format is None:
-                settings = replace(settings, payload_format=await self._default_format(connection, tenant))
+            settings = await self._admitted(connection, tenant, draft, settings, secret)
+        settings = await self._agreed(
+            tenant, settings, [secret], verification=way, refuses_wrong_signatures=draft.refuses_wrong_signatures
+        )
+        async with self._transaction() as connection:
             await self._fit(connection, settings, [secret])
             endpoint_id = await store.insert(connection, tenant, settings, now=self._now())
             assert endpoint_id is not None  # tenants are never deleted
@@ -52,6 +57,18 @@ class EndpointsAdmin(DefinitionsAdmin):
             endpoint = await self._endpoint(connection, endpoint_id, tenant)
         # in the order in which they were given: it is an answer to that request
         return replace(endpoint, secret=secret, public_key=public_key, subscriptions=settings.subscriptions)
+
+    async def _admitted(
+        self, connection: Any, tenant: str, draft: WebhookDraft, settings: EndpointSettings, secret: str
+    ) -> EndpointSettings:
+        """Check what only the database knows: the tenant, the catalogue's event types, formats and profiles."""
+        await self._tenant(connection, tenant)
+        admitted = await self._doorkeeper.admit(connection, settings.subscriptions)
+        settings = replace(settings, subscriptions=admitted)
+        if draft.payload_format is None:
+            settings = replace(settings, payload_format=await self._default_format(connection, tenant))
+        await self._fit(connection, settings, [secret])
+        return settings
 
     async def _provide_key(self, connection: Any, webhook_id: EndpointId, settings: EndpointSettings) -> str | None:
         """Give a webhook with ed25519 signatures a key of its own, if it has none; returns the public half."""

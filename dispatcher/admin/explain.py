@@ -45,6 +45,8 @@ class Facts:
     subscribed: Mapping[EndpointId, bool]
     deliveries: Mapping[EndpointId, tuple[DeliveryRow, ...]]
     """The newest first."""
+    filtered: Mapping[EndpointId, str | None]
+    """Whose filter did not say yes, and why it failed; null: it said no."""
     last_attempts: Mapping[DeliveryId, AttemptRow]
     default_schedule: tuple[float, ...]
 
@@ -55,7 +57,14 @@ class ExplainAdmin(Base):
     async def explain(self, event_id: EventId, *, tenant: str | None = None) -> Explanation:
         """Explain what became of an event."""
         async with self._reading() as connection:
-            event = await find_event(connection, event_id, tenant)
+            event = await find_event(connection, event_id, None)
+            endpoints = [
+                endpoint
+                for endpoint in await endpoint_store.concerned(connection, event.tenant)
+                if tenant in (None, endpoint.tenant)
+            ]
+            if tenant != event.tenant and not endpoints:  # it concerns nothing of that tenant's
+                await find_event(connection, event_id, tenant)
             rows = await history.deliveries_of_event(connection, event_id)
             pending = [row.id for row in rows if row.state is DeliveryState.PENDING]
             stranger = None
@@ -69,8 +78,9 @@ class ExplainAdmin(Base):
                 unmatched=await history.is_unmatched(connection, event),
                 stranger=stranger,
                 ownership=await history.ownership(connection, event.shard, now=self._now()),
-                endpoints=await endpoint_store.of_tenant(connection, event.tenant, include_archived=True),
-                subscribed=await history.subscribers(connection, event.tenant, event.event_type),
+                endpoints=endpoints,
+                subscribed=await history.subscribers(connection, [one.id for one in endpoints], event.event_type),
+                filtered=await history.filtered(connection, event),
                 deliveries=_by_endpoint(rows),
                 # they come in order, so that the last one stays
                 last_attempts={one.delivery_id: one for one in await history.attempts(connection, pending)},
@@ -115,6 +125,8 @@ def _summary(facts: Facts, findings: Sequence[EndpointFinding]) -> str:
         )
     if facts.unmatched or not findings:
         nobody = "It was read, and no webhook wanted it."
+        if any(finding.finding is Finding.FILTERED for finding in findings):
+            return f"{nobody[:-1]}: their filters said no."
         return f"{nobody} {facts.stranger}" if facts.stranger else nobody
     counts = Counter(finding.finding for finding in findings)
     told = {
@@ -145,6 +157,8 @@ def _finding(facts: Facts, endpoint: EndpointRow) -> EndpointFinding:
     next_attempt_at = None
     if rows:
         finding, why = _of_delivery(facts, endpoint, rows[0])
+        if (fault := facts.filtered.get(endpoint.id)) is not None:
+            why = f"{why} Its filter came to nothing, so that it gets the event all the same: {fault}"
         if rows[0].state is DeliveryState.PENDING and endpoint.state is EndpointState.ACTIVE:
             next_attempt_at = _latest(rows[0].due_at, endpoint.health.cool_until)
     else:
@@ -226,6 +240,9 @@ def _of_none(facts: Facts, endpoint: EndpointRow) -> tuple[Finding, str]:
         return Finding.NOT_SUBSCRIBED, f"It is subscribed to {patterns}{more}, not to `{event.event_type}`.{since}"
     if event.refused_at is not None:
         return Finding.REFUSED, "It is subscribed, but the event was refused before anybody's subscriptions were asked."
+    if endpoint.id in facts.filtered and not facts.unread:
+        now = f" It is now: `{endpoint.filter}`." if endpoint.filter else " It has none any more."
+        return Finding.FILTERED, f"It is subscribed, but its filter, when the event was read, said no.{now}"
     if endpoint.archived_at is not None:
         return Finding.ARCHIVED, f"It was archived at {_at(endpoint.archived_at)}, before the event was read."
     if endpoint.created_at > event.inserted_at:

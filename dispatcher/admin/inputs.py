@@ -45,6 +45,12 @@ class WebhookDraft:
     """Own secret for migration: `whsec_…`, or with a signing profile any text; null: a new one is made."""
     include_descendants: bool = False
     """Get the events of the tenants below, too."""
+    preset: str | None = None
+    """Fills in what is not given; see `dispatcher.presets`."""
+    verification: str | None = None
+    """How the subscriber is asked first: `none`, `challenge`, `cloudevents`."""
+    refuses_wrong_signatures: bool = False
+    """Ask it, too, whether it refuses a request with a wrong signature."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,8 @@ class Finding(StrEnum):
     NOT_READ_YET = "not_read_yet"
     """It will match once a worker has read the event."""
     NOT_SUBSCRIBED = "not_subscribed"
+    FILTERED = "filtered"
+    """Its filter said no."""
     REFUSED = "refused"
     """It would have matched, had the catalogue not spoken against the event."""
     DISABLED = "disabled"

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from dispatcher.admin.definitions import DefinitionRow
 from dispatcher.admin.results import DeliveryDetails, DeliveryPage, EndpointFinding, Explanation, NewKey
 from dispatcher.model import fingerprint
+from dispatcher.presets import Preset
 from dispatcher.store.endpoints import EndpointRow, EndpointSettings, SecretRow
 from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
 from dispatcher.store.keys import Key
@@ -33,6 +35,7 @@ def tenant_json(tenant: Tenant) -> Json:
         "createdDate": iso(tenant.created_at),
         "name": tenant.name,
         "parent": tenant.parent,
+        **({} if tenant.payload_format is None else {"payloadFormat": tenant.payload_format}),
         "shard": tenant.shard,
     }
 
@@ -66,6 +69,7 @@ def created_webhook_json(webhook: EndpointRow) -> Json:
         "subscriptions": list(webhook.subscriptions),
         "updatedDate": iso(webhook.updated_at),
         "url": webhook.url,
+        **({} if webhook.public_key is None else {"publicKey": webhook.public_key}),
         **_optional(webhook),
     }
 
@@ -101,6 +105,7 @@ def _optional(webhook: EndpointRow) -> Json:
         "description": webhook.description,
         "disableAfterSeconds": webhook.disable_after,
         "filter": webhook.filter,
+        "includeDescendants": webhook.include_descendants,
         "headers": dict(webhook.headers),
         "metadata": dict(webhook.metadata),
         "payloadFormat": webhook.payload_format,
@@ -120,6 +125,7 @@ _UNGIVEN: Json = {
     "description": None,
     "disableAfterSeconds": None,
     "filter": None,
+    "includeDescendants": False,
     "headers": {},
     "metadata": {},
     "payloadFormat": _BARE.payload_format,
@@ -138,6 +144,34 @@ def secret_json(secret: SecretRow) -> Json:
         "expiresDate": iso(secret.expires_at),
         "fingerprint": fingerprint(secret.value),
         "secret": secret.value,
+    }
+
+
+def public_key_json(key: SecretRow) -> Json:
+    """`{createdDate, expiresDate, publicKey}`, of ed25519 signatures."""
+    return {"createdDate": iso(key.created_at), "expiresDate": iso(key.expires_at), "publicKey": key.value}
+
+
+def definition_json(row: DefinitionRow) -> Json:
+    """`{name, description, isBuiltIn, deprecatedDate, webhooks, definition}` of a payload format or signing profile."""
+    return {
+        "createdDate": iso(row.created_at),
+        "definition": None if row.definition is None else dict(row.definition),
+        "deprecatedDate": None if row.deprecated is None else row.deprecated.isoformat(),
+        "description": row.description,
+        "isBuiltIn": row.built_in,
+        "name": row.name,
+        "webhooks": row.webhooks,
+    }
+
+
+def preset_json(name: str, preset: Preset) -> Json:
+    """`{name, description, settings, choices}`."""
+    return {
+        "choices": list(preset.choices),
+        "description": preset.description,
+        "name": name,
+        "settings": dict(preset.settings),
     }
 
 

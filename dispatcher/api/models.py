@@ -87,11 +87,32 @@ class WebhookOptions(Given):
     notification_email: Email = None
     additional_notification_emails: Annotated[list[str], Field(max_length=10)] = []
     description: Annotated[str | None, Field(max_length=1000)] = None
-    payload_format: Annotated[str, Field(description="How an event becomes a body: `standard` or `raw`.")] = "standard"
+    payload_format: Annotated[
+        str | None,
+        Field(
+            description=(
+                "How an event becomes a body: `standard`, `raw`, `cloudevents`, or name and version of another, like "
+                "`vsee/2.0`; null: the tenant's default."
+            ),
+        ),
+    ] = None
     signing_profiles: Annotated[
-        list[str], Field(description="Whose headers prove the request, beside Standard Webhooks'.")
+        list[str],
+        Field(
+            description=(
+                "Whose headers prove the request, beside Standard Webhooks': `decoda`, `healthie`, `hero`, `rfc9421`, …; "
+                "`without-standard` leaves those out."
+            ),
+        ),
     ] = ["standard"]
-    filter: Annotated[str | None, Field(description="An expression (CEL) that an event must meet.")] = None
+    filter: Annotated[
+        str | None,
+        Field(
+            description="An expression (CEL) that an event must meet, over `payload` and `event`; null: none.",
+            examples=["payload.amount > 1000"],
+        ),
+    ] = None
+    include_descendants: Annotated[bool, Field(description="Get the events of the tenants below, too.")] = False
     headers: Annotated[dict[str, str], Field(description="Further headers of each request.")] = {}
     retry_schedule: Schedule | None = None
     timeout: Annotated[
@@ -116,8 +137,29 @@ class WebhookDraft(WebhookOptions):
     subscriptions: Subscriptions
     secret: Annotated[
         str | None,
-        Field(description="A signing secret of yours, `whsec_` and base64 of 24 to 64 bytes; else one is made."),
+        Field(
+            description=(
+                "A signing secret of yours, `whsec_` and base64 of 24 to 64 bytes, or with a signing profile any text; else "
+                "one is made."
+            )
+        ),
     ] = None
+    preset: Annotated[
+        str | None,
+        Field(description="Fills in what is not given, as a system did that you come from: `healthie`, `decoda`, …"),
+    ] = None
+    verification: Annotated[
+        Literal["none", "challenge", "cloudevents"] | None,
+        Field(
+            description=(
+                "Ask the URL first: `challenge` posts a text that it must send back, `cloudevents` sends OPTIONS and wants "
+                "`WebHook-Allowed-Origin`."
+            )
+        ),
+    ] = None
+    refuses_wrong_signatures: Annotated[
+        bool, Field(description="See first that the URL refuses a request with a wrong signature.")
+    ] = False
 
 
 class WebhookChanges(WebhookOptions):
@@ -157,6 +199,7 @@ class WebhookOptionsShown(Shown):
     disable_after_seconds: float = 0
     filter: str = ""
     headers: dict[str, str] = {}
+    include_descendants: bool = False
     metadata: dict[str, Any] = {}
     payload_format: str = ""
     rate_limit: float = 0
@@ -172,6 +215,7 @@ class CreatedWebhook(WebhookOptionsShown):
     created_date: datetime
     id: UUID
     notification_email: str | None
+    public_key: Annotated[str, Field(description="Of ed25519 signatures, with the signing profile `v1a`.")] = ""
     secret: Annotated[str, Field(description="Proves requests to you. Keep it; it can be shown again by its own call.")]
     subscriptions: list[str]
     updated_date: Annotated[datetime | None, Field(description="When it was last changed; null: never.")]
@@ -216,11 +260,20 @@ class Secret(Shown):
     secret: str
 
 
+class PublicKey(Shown):
+    """The public half of an ed25519 key that is in use."""
+
+    created_date: datetime
+    expires_date: Annotated[datetime | None, Field(description="When it stops signing; null: the current one.")]
+    public_key: Annotated[str, Field(description="`whpk_` and base64.")]
+
+
 class Secrets(Shown):
     """The signing secrets of a webhook."""
 
     id: UUID
     secret: Annotated[str, Field(description="The current one.")]
+    public_keys: Annotated[list[PublicKey], Field(description="With the signing profile `v1a`; else left out.")] = []
     secrets: Annotated[list[Secret], Field(description="All in use, the current one first.")]
 
 

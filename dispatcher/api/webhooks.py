@@ -65,7 +65,9 @@ async def secrets(call: Call) -> Reply:
     """Show the secrets of one."""
     rows = await call.admin.webhook_secrets(webhook_id(call), tenant=call.tenant)
     shown = [views.secret_json(row) for row in rows]
-    return Reply({"id": str(webhook_id(call)), "secret": shown[0]["secret"], "secrets": shown})
+    keys = [views.public_key_json(row) for row in await call.admin.public_keys(webhook_id(call), tenant=call.tenant)]
+    public = {"publicKeys": keys} if keys else {}
+    return Reply({"id": str(webhook_id(call)), "secret": shown[0]["secret"], "secrets": shown, **public})
 
 
 async def rotate(call: Call, body: models.Rotation) -> Reply:

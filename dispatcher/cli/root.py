@@ -18,12 +18,15 @@ from dispatcher.cli import (
     key,
     listen,
     migrate,
+    preset,
+    profile,
     replay,
     secret,
     serve,
     tenant,
     webhook,
 )
+from dispatcher.cli import format as payload_format
 from dispatcher.cli.run import group
 
 app = group(
@@ -41,6 +44,9 @@ for name, noun in (
     ("delivery", delivery),
     ("replay", replay),
     ("catalog", catalog),
+    ("format", payload_format),
+    ("profile", profile),
+    ("preset", preset),
     ("secret", secret),
 ):
     app.add_typer(noun.app, name=name)

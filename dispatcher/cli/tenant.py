@@ -50,3 +50,24 @@ def show(call: Call, name: Name) -> None:
     from dispatcher.admin import views
 
     call.show(views.tenant_json(call.ask(lambda admin: admin.tenant(name))))
+
+
+@command(app, "update")
+def update(
+    call: Call,
+    name: Name,
+    *,
+    payload_format: Annotated[
+        str, typer.Option("--payload-format", metavar="NAME", help="For its new webhooks; empty: as the tenant above.")
+    ],
+) -> None:
+    """Say which payload format a tenant's new webhooks are pinned to, and those of the tenants below it.
+
+    Webhooks that are there stay pinned to theirs: `dispatcher webhook update ID --payload-format NAME` moves one.
+
+    Examples:
+      dispatcher tenant update acme --payload-format vsee/2.0
+    """
+    from dispatcher.admin import views
+
+    call.show(views.tenant_json(call.ask(lambda admin: admin.set_default_format(name, payload_format or None))))

@@ -26,8 +26,16 @@ MoreEmails = Annotated[
 ]
 Description = Annotated[str | None, typer.Option("--description", help="Say what it is for.")]
 PayloadFormat = Annotated[
-    str | None, typer.Option("--payload-format", metavar="NAME", help="How an event becomes the body: standard or raw.")
+    str | None,
+    typer.Option(
+        "--payload-format", metavar="NAME", help="How an event becomes the body; see `dispatcher format list`."
+    ),
 ]
+SigningProfiles = Annotated[
+    str | None,
+    typer.Option("--signing-profiles", metavar="A,B", help="Whose headers to add; see `dispatcher profile list`."),
+]
+Filter = Annotated[str | None, typer.Option("--filter", metavar="CEL", help="Only events that meet this condition.")]
 Headers = Annotated[
     list[str] | None, typer.Option("--headers", metavar="NAME:VALUE", help="Send this header too; can be repeated.")
 ]
@@ -61,6 +69,8 @@ def create(
     additional_notification_emails: MoreEmails = None,
     description: Description = None,
     payload_format: PayloadFormat = None,
+    signing_profiles: SigningProfiles = None,
+    event_filter: Filter = None,
     headers: Headers = None,
     retry_schedule: Schedule = None,
     timeout: Timeout = None,
@@ -71,12 +81,27 @@ def create(
         str | None, typer.Option("--secret", metavar="WHSEC", help="Keep this secret, from another system.")
     ] = None,
     metadata: Metadata = None,
+    include_descendants: Annotated[
+        bool, typer.Option("--include-descendants", help="Get the events of the tenants below, too.")
+    ] = False,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="Set up as this system did; see `dispatcher preset list`."),
+    ] = None,
+    verification: Annotated[
+        str | None,
+        typer.Option("--verification", metavar="WAY", help="Ask the subscriber first: challenge or cloudevents."),
+    ] = None,
+    refuses_wrong_signatures: Annotated[
+        bool, typer.Option("--refuses-wrong-signatures", help="See first that it refuses a wrong signature.")
+    ] = False,
 ) -> None:
     """Create a webhook and show its signing secret.
 
     Examples:
       dispatcher webhook create --tenant acme --url https://example.com/hooks --subscriptions 'appointment.*'
       dispatcher webhook create --tenant acme --url https://example.com/hooks --subscriptions A,B --json
+      dispatcher webhook create --tenant acme --url https://example.com/hooks --subscriptions '*' --preset healthie
     """
     from dispatcher.admin import WebhookDraft, views
 
@@ -85,6 +110,8 @@ def create(
         additional_notification_emails=_list(additional_notification_emails),
         description=description,
         payload_format=payload_format,
+        signing_profiles=_list(signing_profiles),
+        filter=event_filter,
         headers=_headers(headers),
         retry_schedule=retry_schedule,
         timeout=timeout,
@@ -93,6 +120,10 @@ def create(
         disable_after=disable_after,
         secret=secret,
         metadata=_object(metadata),
+        include_descendants=include_descendants or None,
+        preset=preset,
+        verification=verification,
+        refuses_wrong_signatures=refuses_wrong_signatures or None,
     )
     draft = WebhookDraft(url=url, subscriptions=_list(subscriptions) or [], **given)
     call.show(views.created_webhook_json(call.ask(lambda admin: admin.create_webhook(tenant, draft))))
@@ -135,6 +166,8 @@ def update(
     additional_notification_emails: MoreEmails = None,
     description: Description = None,
     payload_format: PayloadFormat = None,
+    signing_profiles: SigningProfiles = None,
+    event_filter: Filter = None,
     headers: Headers = None,
     retry_schedule: Schedule = None,
     timeout: Timeout = None,
@@ -142,6 +175,12 @@ def update(
     warn_after: WarnAfter = None,
     disable_after: DisableAfter = None,
     metadata: Metadata = None,
+    include_descendants: Annotated[
+        bool | None,
+        typer.Option(
+            "--include-descendants/--no-include-descendants", help="Get the events of the tenants below, too."
+        ),
+    ] = None,
     clear: Annotated[
         list[str] | None,
         typer.Option("--clear", metavar="OPTION", help="Set this option back to its default; can be repeated."),
@@ -162,6 +201,8 @@ def update(
         additional_notification_emails=_list(additional_notification_emails),
         description=description,
         payload_format=payload_format,
+        signing_profiles=_list(signing_profiles),
+        filter=event_filter,
         headers=_headers(headers),
         retry_schedule=retry_schedule,
         timeout=timeout,
@@ -169,6 +210,7 @@ def update(
         warn_after=warn_after,
         disable_after=disable_after,
         metadata=_object(metadata),
+        include_descendants=include_descendants,
     )
     changes = WebhookChanges(**given, **_cleared(clear or (), given))
     _act(call, webhook_id, lambda admin, endpoint: admin.update_webhook(endpoint, changes))
@@ -262,6 +304,23 @@ def rotate_secret(
     call.show({"id": str(webhook_id), "secret": new})
 
 
+@command(app, "rotate-key")
+def rotate_key(
+    call: Call,
+    webhook_id: Id,
+    *,
+    overlap: Annotated[
+        str, typer.Option("--overlap", metavar="DURATION", help="Sign with the old key too for so long: 0s to 7d.")
+    ] = "24h",
+) -> None:
+    """Give a webhook with the signing profile `v1a` a new ed25519 key, and show its public half."""
+    from dispatcher.retry import parse_duration
+
+    seconds = parse_duration(overlap, field="--overlap")
+    public_key = call.ask(lambda admin: admin.rotate_key(EndpointId(webhook_id), overlap=seconds))
+    call.show({"id": str(webhook_id), "publicKey": public_key})
+
+
 @command(app, "secret")
 def show_secret(call: Call, webhook_id: Id) -> None:
     """Show a webhook's signing secret, and those that are being rotated out."""
@@ -269,7 +328,9 @@ def show_secret(call: Call, webhook_id: Id) -> None:
 
     rows = call.ask(lambda admin: admin.webhook_secrets(EndpointId(webhook_id)))
     secrets = [views.secret_json(row) for row in rows]
-    call.show({"id": str(webhook_id), "secret": secrets[0]["secret"], "secrets": secrets})
+    keys = call.ask(lambda admin: admin.public_keys(EndpointId(webhook_id)))
+    public = {"publicKeys": [views.public_key_json(key) for key in keys]} if keys else {}
+    call.show({"id": str(webhook_id), "secret": secrets[0]["secret"], "secrets": secrets, **public})
 
 
 def _act(call: Call, webhook_id: UUID, action: "Callable[[Admin, EndpointId], Awaitable[EndpointRow]]") -> None:
@@ -326,7 +387,9 @@ def _cleared(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
         "notification_email": None,
         "additional_notification_emails": (),
         "description": None,
-        "payload_format": "standard",
+        "payload_format": None,
+        "signing_profiles": (),
+        "filter": None,
         "headers": {},
         "retry_schedule": None,
         "timeout": None,

@@ -3,13 +3,10 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from dispatcher.envelope import Envelope, Envelopes
 from dispatcher.errors import InvalidInput
 from dispatcher.model import Delivery, Endpoint, EndpointId, EndpointState, Event, Shard
-from dispatcher.payload import PayloadFormat, resolve
-from dispatcher.profiles import known as profiles
-from dispatcher.profiles.message import Message, Profile, Target
 from dispatcher.retry import HealthChange
-from dispatcher.signature import PRIVATE_PREFIX, Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,30 +19,10 @@ class Defaults:
     disable_after: float
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """The exact bytes and headers that are sent."""
-
-    headers: dict[str, str]
-    body: bytes
-
-
 class Subscriber:
     """One endpoint, ready to be sent to. Health changes here first and is written down with the attempt that changed it."""
 
-    __slots__ = (
-        "_format",
-        "_profiles",
-        "_signer",
-        "_target",
-        "disable_after",
-        "endpoint",
-        "fault",
-        "health",
-        "schedule",
-        "timeout",
-        "warn_after",
-    )
+    __slots__ = ("_envelopes", "disable_after", "endpoint", "fault", "health", "schedule", "timeout", "warn_after")
 
     def __init__(self, endpoint: Endpoint, defaults: Defaults) -> None:
         self.endpoint = endpoint
@@ -54,58 +31,22 @@ class Subscriber:
         self.timeout = endpoint.timeout or defaults.timeout
         self.warn_after = defaults.warn_after if endpoint.warn_after is None else endpoint.warn_after
         self.disable_after = defaults.disable_after if endpoint.disable_after is None else endpoint.disable_after
-        self._format: PayloadFormat | None = None
-        self._signer: Signer | None = None
-        self._profiles: tuple[Profile, ...] = ()
-        self._target: Target | None = None
+        self._envelopes: Envelopes | None = None
         self.fault: str | None = None
         """Why nothing can be sent to it, for people: its row holds what was never accepted at the door."""
-        if all(secret.value.startswith(PRIVATE_PREFIX) for secret in endpoint.secrets):
-            self.fault = "the endpoint has no secret; `dispatcher webhook rotate-secret` makes one"
-            return
         try:
-            self._format = resolve(endpoint.payload_format, endpoint.format_definition)
-            self._prepare_signatures()
+            self._envelopes = Envelopes(endpoint)
         except InvalidInput as error:
             self.fault = str(error)
-
-    def _prepare_signatures(self) -> None:
-        endpoint = self.endpoint
-        names = endpoint.signing_profiles
-        shared = [secret for secret in endpoint.secrets if not secret.value.startswith(PRIVATE_PREFIX)]
-        if profiles.WITHOUT_STANDARD not in names:
-            self._signer = Signer(endpoint.secrets if profiles.V1A in names else shared)
-        self._profiles = profiles.resolve(
-            names, shared, keyid=str(endpoint.id), definitions=endpoint.profile_definitions
-        )
-        if self._profiles:
-            self._target = Target.of(endpoint.url)
 
     def envelope(self, event: Event, now: float) -> Envelope:
         """Build what is sent at `now` (unix seconds); the signatures cover these very bytes.
 
         Raises FormatFailed for an event that the endpoint's payload format cannot write.
         """
-        if self._format is None:  # callers look at `fault` first
+        if self._envelopes is None:  # callers look at `fault` first
             raise InvalidInput(self.fault or "the endpoint cannot be signed for")
-        body = self._format.body(event)
-        headers = {"Content-Type": self._format.content_type, **self.endpoint.headers}
-        message_id, timestamp = str(event.id), int(now)
-        if self._signer is not None:
-            headers.update(self._signer.headers(message_id, timestamp, body, now=now))
-        if self._target is not None:
-            message = Message(
-                id=message_id,
-                timestamp=timestamp,
-                body=body,
-                content_type=self._format.content_type,
-                event_type=event.event_type,
-                tenant=event.tenant,
-                target=self._target,
-            )
-            for profile in self._profiles:
-                headers.update(profile.headers(message, now=now))
-        return Envelope(headers, body)
+        return self._envelopes.envelope(event, now)
 
     def apply(self, change: HealthChange | None, now: float) -> None:
         """Take over a change of health that an attempt made."""

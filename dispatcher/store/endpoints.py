@@ -274,6 +274,11 @@ async def of_tenant(connection: asyncpg.Connection, tenant: str, *, include_arch
     return await _show(connection, ids)
 
 
+async def concerned(connection: asyncpg.Connection, tenant: str) -> list[EndpointRow]:
+    """Return the endpoints that a tenant's events can go to, archived ones too, the oldest first."""
+    return await _show(connection, await connection.fetch(SQL.ids_concerned, tenant))
+
+
 async def every(connection: asyncpg.Connection, *, include_archived: bool) -> list[EndpointRow]:
     """Return all endpoints as people see them, the oldest first."""
     return await _show(connection, await connection.fetch(SQL.ids, include_archived))

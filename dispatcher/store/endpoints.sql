@@ -217,6 +217,20 @@ where endpoints.tenant = $1
   and ($2 or endpoints.archived_at is null)
 order by endpoints.id;
 
+-- name: ids_concerned
+-- The endpoints that a tenant's events can go to, archived ones too, the oldest first: its own, and those of tenants above
+-- that ask for it: $1 tenant.
+select endpoints.id
+from dispatcher.endpoints
+where endpoints.tenant = $1
+  or (
+    endpoints.include_descendants
+    and endpoints.tenant = any (array(
+      select unnest(tenants.ancestors) from dispatcher.tenants where tenants.name = $1
+    ))
+  )
+order by endpoints.id;
+
 -- name: ids
 -- All endpoints, the oldest first: $1 archived ones too.
 select endpoints.id

@@ -270,10 +270,18 @@ async def attempts(connection: asyncpg.Connection, deliveries: Sequence[Delivery
     return [_attempt(row) for row in await connection.fetch(SQL.attempts, list(deliveries))]
 
 
-async def subscribers(connection: asyncpg.Connection, tenant: str, event_type: str) -> dict[EndpointId, bool]:
-    """Return the endpoints of a tenant, archived ones included, and whether each is subscribed to a type."""
-    rows = await connection.fetch(SQL.who_wants, tenant, event_type)
+async def subscribers(
+    connection: asyncpg.Connection, ids: Sequence[EndpointId], event_type: str
+) -> dict[EndpointId, bool]:
+    """Say of some endpoints whether each is subscribed to a type."""
+    rows = await connection.fetch(SQL.who_wants, list(ids), event_type)
     return {EndpointId(row["id"]): row["subscribed"] for row in rows}
+
+
+async def filtered(connection: asyncpg.Connection, event: EventRow) -> dict[EndpointId, str | None]:
+    """Return the endpoints whose filter did not say yes to an event, and why it failed, None if it said no."""
+    rows = await connection.fetch(SQL.filtered, event.id, event.inserted_at)
+    return {EndpointId(row["endpoint_id"]): row["fault"] for row in rows}
 
 
 async def ownership(connection: asyncpg.Connection, shard: Shard, *, now: datetime | None) -> Ownership:

@@ -259,7 +259,7 @@ where attempts.delivery_id = any ($1::bigint[])
 order by attempts.delivery_id, attempts.number;
 
 -- name: who_wants
--- Endpoints of a tenant, and whether each is subscribed to a type: $1 tenant, $2 type.
+-- Some endpoints, and whether each is subscribed to a type: $1 ids, $2 type.
 select
   endpoints.id,
   exists (
@@ -269,8 +269,15 @@ select
       and subscriptions.pattern = any (dispatcher.patterns_of($2))
   ) as subscribed
 from dispatcher.endpoints
-where endpoints.tenant = $1
+where endpoints.id = any ($1::uuid[])
 order by endpoints.id;
+
+-- name: filtered
+-- The endpoints whose filter did not say yes to an event, and why it failed, null if it said no: $1 id, $2 inserted at.
+select filtered_events.endpoint_id, filtered_events.fault
+from dispatcher.filtered_events
+where filtered_events.event_id = $1
+  and filtered_events.event_at = $2;
 
 -- name: is_owned
 -- Whether a live worker owns a shard, and what time it is: $1 shard, $2 now.

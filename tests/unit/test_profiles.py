@@ -260,9 +260,8 @@ def test_rfc9421_matches_the_vector() -> None:
             'sig1=("@method" "@target-uri" "content-type" "content-digest" "webhook-id");created=1674087231;'
             'keyid="ep_1";alg="hmac-sha256";tag="webhook"'
         ),
-        "Signature": "sig1=:TjezIIilLlDBkVoFufyaMZRpr0SEouRKfB9lF6gEKE=:" if False else headers["Signature"],
+        "Signature": "sig1=:TtjezIIilLlDBkVoFufyaMZRpr0SEouRKfB9lF6gEKE=:",
     }
-    assert headers["Signature"] == "sig1=:TtjezIIilLlDBkVoFufyaMZRpr0SEouRKfB9lF6gEKE=:"
 
 
 @dataclass(frozen=True, slots=True)
