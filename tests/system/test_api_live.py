@@ -144,6 +144,7 @@ async def _configuration(world: Live) -> str:
         "webhook": webhooks,
         "event": events,
         "delivery attempt": [entry["id"] for entry in log["deliveryAttempts"]],
+        "replay": [(await api.ok("POST", f"/v1/webhook/{webhooks[0]}/replay", {"states": ["dead"]}))["id"]],
     }
     lines = ["request-timeout = 30"]  # a test waits for its attempt
     for thing, ids in known.items():
