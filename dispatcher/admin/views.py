@@ -10,6 +10,7 @@ from typing import Any
 
 from dispatcher.admin.definitions import DefinitionRow
 from dispatcher.admin.results import DeliveryDetails, DeliveryPage, EndpointFinding, Explanation, NewKey
+from dispatcher.catalog.reading import EventType
 from dispatcher.model import fingerprint
 from dispatcher.presets import Preset
 from dispatcher.store.endpoints import EndpointRow, EndpointSettings, SecretRow
@@ -172,6 +173,18 @@ def preset_json(name: str, preset: Preset) -> Json:
         "description": preset.description,
         "name": name,
         "settings": dict(preset.settings),
+    }
+
+
+def event_type_json(event_type: EventType) -> Json:
+    """`{aliases, deprecated, description, name, summary, tags}`."""
+    return {
+        "aliases": list(event_type.aliases),
+        "deprecated": event_type.deprecated,
+        "description": event_type.description or None,
+        "name": event_type.name,
+        "summary": event_type.summary or None,
+        "tags": list(event_type.tags),
     }
 
 

@@ -2,15 +2,17 @@
 
 from typing import Final
 
+from dispatcher.admin import views
 from dispatcher.api import models
 from dispatcher.api.operations import Answer, Call, Operation, Reply
 
 TAG: Final = "Event types"
 
 
-async def list_all(_: Call) -> Reply:
+async def list_all(call: Call) -> Reply:
     """List them; without a catalogue there are none."""
-    return Reply({"eventTypes": []})
+    catalog = await call.admin.catalog()
+    return Reply({"eventTypes": [views.event_type_json(one) for one in catalog.event_types]})
 
 
 OPERATIONS: Final = (

@@ -586,8 +586,12 @@ class EventTypeShown(Shown):
 
     model_config = ConfigDict(title="EventType")
 
-    name: str
+    aliases: Annotated[list[str], Field(description="Other names, for subscriptions.")]
+    deprecated: Annotated[str | None, Field(description="Why it should not be used any more; null: it may.")]
     description: str | None
+    name: str
+    summary: str | None
+    tags: list[str]
 
 
 class EventTypes(Shown):

@@ -124,19 +124,11 @@ def list_all(call: Call, files: FromFiles = None, *, types: Names = None) -> Non
       dispatcher catalog list --types 'appointment.*'
       dispatcher catalog list events.yaml
     """
+    from dispatcher.admin import views
+
     catalog, names = _chosen(call, files, types, None)
     shown = [one for one in catalog.event_types if names is None or one.name in names]
-    documents: list[dict[str, Any]] = [
-        {
-            "aliases": list(one.aliases),
-            "deprecated": one.deprecated,
-            "description": one.description or None,
-            "name": one.name,
-            "summary": one.summary or None,
-            "tags": list(one.tags),
-        }
-        for one in shown
-    ]
+    documents = [views.event_type_json(one) for one in shown]
     if not call.as_json:
         documents = [one | {"aliases": ", ".join(one["aliases"])} for one in documents]
     call.show_all(

@@ -3,14 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
+from dispatcher.catalog.documents import read
+from dispatcher.doorkeeper import Mode
 from support.admin import attempt, fan_out, pending_of
-from support.api import Answer, Client, serving_api
+from support.api import HOOK, Answer, Client, serving_api
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 AS_JSON = {"Content-Type": "application/json"}
 
@@ -196,6 +201,28 @@ async def test_an_event_is_explained_webhook_by_webhook(database: str, api: Clie
 async def test_without_a_catalogue_there_are_no_event_types(api: Client) -> None:
     """The list is there, and empty."""
     assert await api.ok("GET", "/v1/event-types") == {"eventTypes": []}
+
+
+async def test_the_catalogues_event_types_are_listed(api: Client) -> None:
+    """With what they are for, and what is deprecated."""
+    catalog = await api.admin.import_catalog(read([EXAMPLES / "decoda" / "asyncapi.yaml"]))
+
+    listed = (await api.ok("GET", "/v1/event-types"))["eventTypes"]
+
+    assert [one["name"] for one in listed] == [one.name for one in catalog.event_types]
+    assert set(listed[0]) == {"aliases", "deprecated", "description", "name", "summary", "tags"}
+
+
+async def test_an_unknown_subscription_names_near_misses(api: Client) -> None:
+    """Where a catalogue is loaded, and to be held against."""
+    await api.admin.import_catalog(read([EXAMPLES / "decoda" / "asyncapi.yaml"]))
+    api.admin._doorkeeper.mode = Mode.ENFORCE
+
+    answer = await api("POST", "/v1/webhook/create", {"url": HOOK, "subscriptions": ["PATIENT_CREATD"]})
+
+    assert answer.status == 422
+    assert answer.problem["errors"][0]["pointer"] == "/subscriptions"
+    assert "`PATIENT_CREATED`" in answer.problem["detail"]
 
 
 async def test_a_far_future_time_is_taken(api: Client) -> None:
