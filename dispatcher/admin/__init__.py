@@ -24,6 +24,7 @@ from dispatcher.admin.results import (
     LogPage,
     NewKey,
 )
+from dispatcher.admin.secrets import SecretsAdmin
 from dispatcher.admin.tenants import TenantsAdmin
 from dispatcher.store.endpoints import EndpointRow, HealthRow, SecretRow
 from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
@@ -71,6 +72,7 @@ class Admin(
     LogAdmin,
     DeliveriesAdmin,
     ReplaysAdmin,
+    SecretsAdmin,
     ExplainAdmin,
     OnceAdmin,
     CatalogAdmin,

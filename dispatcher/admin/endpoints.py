@@ -8,11 +8,10 @@ from typing import Any
 from dispatcher.admin import checks
 from dispatcher.admin.handshake import HandshakesAdmin, verification
 from dispatcher.admin.inputs import Unset, WebhookChanges, WebhookDraft
-from dispatcher.errors import ConfigError, Conflict, InvalidInput
+from dispatcher.errors import Conflict, InvalidInput
 from dispatcher.model import EndpointId, EndpointState
 from dispatcher.operational import disabled
 from dispatcher.profiles.known import V1A
-from dispatcher.sealing import SETTING
 from dispatcher.signature import new_private_key, new_secret, public_key_of
 from dispatcher.store import deliveries as delivery_store
 from dispatcher.store import endpoints as store
@@ -21,9 +20,6 @@ from dispatcher.store.endpoints import EndpointRow, EndpointSettings, SecretRow
 
 CANCEL_BATCH = 1000
 """Deliveries cancelled in one transaction when a webhook is archived: tens of milliseconds, whatever the backlog."""
-
-RESEAL_BATCH = 500
-"""Secrets sealed anew in one transaction: a few milliseconds."""
 
 MOST_OLD_SECRETS = 10
 """That sign beside the current one: every one of them makes the signature header longer."""
@@ -225,18 +221,6 @@ class EndpointsAdmin(HandshakesAdmin):
             await self._endpoint(connection, webhook_id, tenant)
             keys = await store.secrets(connection, webhook_id, self._sealer, now=self._now(), private=True)
         return [replace(key, value=public_key_of(key.value)) for key in keys]
-
-    async def reseal_secrets(self) -> int:
-        """Seal every secret with the current main key, so that older ones can leave the configuration; returns how many."""
-        if self._sealer.current is None:
-            raise ConfigError(f"{SETTING}: there is no main key. `dispatcher secret new-key` makes one.")
-        resealed = 0
-        while True:
-            async with self._transaction() as connection:
-                count = await store.reseal(connection, self._sealer, limit=RESEAL_BATCH)
-            resealed += count
-            if count < RESEAL_BATCH:
-                return resealed
 
     @asynccontextmanager
     async def _changing(self, webhook_id: EndpointId, tenant: str | None) -> AsyncIterator[tuple[Any, EndpointRow]]:

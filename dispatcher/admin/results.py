@@ -20,6 +20,16 @@ class NewKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Resealed:
+    """What sealing anew has come to."""
+
+    key: str
+    """Id of the main key that everything is sealed with now."""
+    count: int
+    """How much was not."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryPage:
     """Some deliveries: pending ones first, the soonest due first; then finished ones, the latest first."""
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dispatcher.admin.definitions import DefinitionRow
-from dispatcher.admin.results import DeliveryDetails, DeliveryPage, EndpointFinding, Explanation, NewKey
+from dispatcher.admin.results import DeliveryDetails, DeliveryPage, EndpointFinding, Explanation, NewKey, Resealed
 from dispatcher.catalog.reading import EventType
 from dispatcher.model import fingerprint
 from dispatcher.presets import Preset
@@ -146,6 +146,11 @@ def secret_json(secret: SecretRow) -> Json:
         "fingerprint": fingerprint(secret.value),
         "secret": secret.value,
     }
+
+
+def resealed_json(resealed: Resealed) -> Json:
+    """`{key, resealed}`."""
+    return {"key": resealed.key, "resealed": resealed.count}
 
 
 def public_key_json(key: SecretRow) -> Json:

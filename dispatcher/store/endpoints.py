@@ -362,14 +362,3 @@ async def replace_secret(
     await connection.execute(SQL.retire_secrets, endpoint_id, overlap, now, private)
     await connection.execute(SQL.forget_secrets, endpoint_id, now)
     await connection.execute(SQL.insert_secret, endpoint_id, sealed.data, sealed.key, private)
-
-
-async def reseal(connection: asyncpg.Connection, sealer: Sealer, *, limit: int) -> int:
-    """Seal secrets with the current main key that are not, at most `limit`; returns how many.
-
-    Raises ConfigError when the main key of one is not configured.
-    """
-    rows = await connection.fetch(SQL.stale_secrets, sealer.current, limit)
-    resealed = [sealer.seal(sealer.open(row["sealed"], row["sealing_key"])).data for row in rows]
-    await connection.execute(SQL.reseal, [row["id"] for row in rows], resealed, sealer.current)
-    return len(rows)

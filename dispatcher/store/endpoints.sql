@@ -315,19 +315,3 @@ where endpoint_secrets.endpoint_id = $1
 -- Give an endpoint its current secret: $1 endpoint, $2 sealed, $3 id of the main key or null, $4 it is a private key.
 insert into dispatcher.endpoint_secrets (endpoint_id, sealed, sealing_key, is_private)
 values ($1, $2, $3, $4);
-
--- name: stale_secrets
--- Secrets that are not sealed with the main key that seals now, locked: $1 its id, $2 at most so many.
-select endpoint_secrets.id, endpoint_secrets.sealed, endpoint_secrets.sealing_key
-from dispatcher.endpoint_secrets
-where endpoint_secrets.sealing_key is distinct from $1
-order by endpoint_secrets.id
-limit $2
-for update;
-
--- name: reseal
--- Store secrets sealed anew: $1 ids, $2 sealed, $3 id of the main key.
-update dispatcher.endpoint_secrets
-set sealed = resealed.data, sealing_key = $3
-from unnest($1::uuid[], $2::bytea[]) as resealed (id, data)
-where endpoint_secrets.id = resealed.id;
