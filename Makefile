@@ -4,6 +4,7 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
   if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then command -v $$name; break; fi; done)
 BIN := .venv/bin
 READY := .venv/ready
+PYTEST := $(BIN)/pytest -n 3 # more at once than cores: most tests wait for something
 
 .PHONY: help demo test check format clean
 
@@ -14,8 +15,8 @@ demo: $(READY) ## Show the whole thing on this machine, with its own Postgres
 	@$(BIN)/dispatcher demo
 
 test: $(READY) ## Run the tests, on the embedded Postgres and on an installed one
-	@$(BIN)/pytest
-	@if PYTHONPATH=tests $(BIN)/python -m support.postgres; then $(BIN)/pytest --postgres=system; fi
+	@$(PYTEST)
+	@if PYTHONPATH=tests $(BIN)/python -m support.postgres; then $(PYTEST) --postgres=system; fi
 
 check: $(READY) ## Run all that CI runs: ruff, mypy, import-linter, the tests
 	@$(BIN)/ruff check
