@@ -10,6 +10,7 @@ from dispatcher.admin import EventRow, views
 from dispatcher.api import models
 from dispatcher.api.operations import Answer, Call, Operation, Reply
 from dispatcher.api.raw import elements, members
+from dispatcher.api.wording import for_http
 from dispatcher.model import EventId
 
 TAG: Final = "Events"
@@ -46,7 +47,10 @@ async def get(call: Call) -> Reply:
 async def explain(call: Call) -> Reply:
     """Explain one."""
     explanation = await call.admin.explain(EventId(call.uuid()), tenant=call.tenant)
-    return Reply(views.explanation_json(explanation) | {"event": event_json(explanation.event)})
+    shown = views.explanation_json(explanation)
+    findings = [finding | {"why": for_http(finding["why"])} for finding in shown["endpoints"]]
+    event = event_json(explanation.event)
+    return Reply(shown | {"endpoints": findings, "event": event, "summary": for_http(shown["summary"])})
 
 
 def event_json(event: EventRow) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from dispatcher.api.wording import for_http
 from dispatcher.errors import Conflict, DispatcherError, InvalidInput, NotFound
 from dispatcher.store.pool import is_outage
 
@@ -126,7 +127,8 @@ def response(problem: Problem, *, instance: str) -> web.Response:
 def refused(error: InvalidInput, *, where: Wrong | None) -> Problem:
     """Turn a refusal of `admin` into a problem; `where` is how the caller calls the field."""
     kind = CONFLICT if isinstance(error, Conflict) else INVALID
-    return Problem(kind, str(error), () if where is None else (replace(where, detail=str(error)),))
+    said = for_http(str(error))
+    return Problem(kind, said, () if where is None else (replace(where, detail=said),))
 
 
 def invalid(errors: Sequence[Wrong]) -> Problem:
@@ -143,7 +145,7 @@ def judge(error: Exception) -> Problem:
         case InvalidInput():
             return refused(error, where=None)
         case NotFound():
-            return Problem(NOT_FOUND, str(error))
+            return Problem(NOT_FOUND, for_http(str(error)))
         case web.HTTPException() if error.status in _BY_STATUS:
             return _of_aiohttp(error)
         case _ if isinstance(error, TimeoutError) or is_outage(error):

@@ -180,7 +180,7 @@ async def test_states_change_as_asked(api: Client) -> None:
 
     assert states == ["paused", "paused", "active", "disabled", "active"]
     assert conflict.status == 409
-    assert "enable" in conflict.problem["detail"]
+    assert f"`POST {one}/enable`" in conflict.problem["detail"]
 
 
 REFUSED = {
