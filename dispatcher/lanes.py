@@ -417,6 +417,11 @@ class Lanes:
         in_memory = lane.held or lane.flying or lane.unrecorded
         return bool(in_memory) or lane.pull is not None or lane.unread_due <= due_at
 
+    def holds(self, endpoint_id: EndpointId) -> list[DeliveryId]:
+        """Return the deliveries of an endpoint that wait in memory, to be sent next."""
+        lane = self._lanes.get(endpoint_id)
+        return [] if lane is None else [delivery.id for delivery in lane.held]
+
     def in_flight(self, shard: Shard | None = None) -> int:
         """Count requests in flight; for a shard, with the results that are not recorded yet: 0 means drained."""
         return self._in_flight if shard is None else self._busy[shard]

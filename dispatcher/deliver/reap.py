@@ -91,7 +91,10 @@ class Reap:
                 expired = await store.kill_expired(connection, shards, limit=BATCH, busy=self._busy(), now=now)
                 overdue: list[store.Killed] = []
                 if spans := self._spans():
-                    overdue = await store.kill_overdue(connection, spans, limit=BATCH, busy=self._busy(), now=now)
+                    # what is about to be sent gets its attempt: nobody shall receive what was told to be given up
+                    held = [delivery_id for endpoint_id in spans for delivery_id in self._lanes.holds(endpoint_id)]
+                    busy = [*self._busy(), *held]
+                    overdue = await store.kill_overdue(connection, spans, limit=BATCH, busy=busy, now=now)
                 promoted = await self._follow_up(connection, expired, overdue)
         except BaseException:
             self._expired |= waiting

@@ -14,7 +14,7 @@ from dispatcher.model import DeliveryId, EndpointId
 from dispatcher.sealing import Sealer
 from dispatcher.store.pool import open_pool
 from support.clock import FakeClock
-from support.steps import WAY, answered, early_clock, instant, stepping
+from support.steps import WAY, answered, early_clock, instant, stepping, webhook_ids
 from support.world import insert_event, insert_events, make_endpoint
 
 MAIL = {"notification_email": "it@example.com"}
@@ -214,3 +214,26 @@ async def test_requests_in_flight_are_left_alone_until_they_are_recorded(
         assert (while_in_flight, while_unrecorded) == (8, 0)
         assert await ends(connection) == expected
         assert await pending(connection) == 0
+
+
+async def test_what_is_about_to_be_sent_does_not_die_as_overdue(
+    database: str, connection: Any, clock: FakeClock
+) -> None:
+    """A delivery in memory gets its attempt: nobody is told that it was given up, and then receives it."""
+    await make_hook(connection, retry_schedule=[60.0])
+    async with stepping(database, clock, delivery__in_flight="1") as worker:
+        first, *others = [await insert_event(connection) for _ in range(3)]
+        await worker.run(*WAY)
+        await worker.answer(answered(500))
+        await worker.run("record", "pulling")
+        clock.advance(400)
+        await worker.run("shards", "reap")
+
+        await worker.deliver_all()
+
+    assert await mourned(connection) == {(first, "unavailable")}
+    delivered = await connection.fetch(
+        "select event_id from dispatcher.finished_deliveries where state = 'delivered' order by id"
+    )
+    assert [row["event_id"] for row in delivered] == others
+    assert webhook_ids(worker.sender.sent) == [str(event_id) for event_id in (first, *others)]
