@@ -15,6 +15,7 @@ from dispatcher.store import answers as answer_store
 from dispatcher.store import notices as notice_store
 from dispatcher.store import outbox as outbox_store
 from dispatcher.store import partitions as store
+from dispatcher.store import replays as replay_store
 from dispatcher.store import shards as shard_store
 from dispatcher.store.pool import Connection, Pool, is_locked_out
 
@@ -74,6 +75,8 @@ class Prune:
                 pass
             while await self._delete_answers(connection) == ROWS:
                 pass
+            while await self._delete_replays(connection) == ROWS:
+                pass
             async with connection.transaction():
                 await shard_store.forget_dead_workers(connection)
         return 0
@@ -102,6 +105,15 @@ class Prune:
         async with connection.transaction():
             return await answer_store.forget(connection, limit=ROWS, now=self._clock.override())
 
+    async def _delete_replays(self, connection: Connection) -> int:
+        async with connection.transaction():
+            return await replay_store.forget(
+                connection,
+                older_than=timedelta(days=self._retention.deliveries).total_seconds(),
+                limit=ROWS,
+                now=self._clock.override(),
+            )
+
     async def _drop(self, connection: Connection, parent: str) -> None:
         horizon = await self._horizon(connection, parent)
         for partition in await store.list_days(connection, parent):
@@ -110,6 +122,11 @@ class Prune:
             try:
                 async with connection.transaction():
                     await store.set_lock_timeout(connection, milliseconds=LOCK_MILLISECONDS)
+                    if parent == "outbox":
+                        # a person's retry, or a replay, may have made a delivery of such an event since the horizon was read
+                        await store.lock_out(connection, parent, partition)
+                        if await store.is_needed(connection, partition):
+                            return
                     await store.drop(connection, partition)
             except Exception as error:
                 if not is_locked_out(error):

@@ -40,6 +40,24 @@ async def drop(connection: asyncpg.Connection, partition: Partition) -> None:
     await connection.execute(f"drop table dispatcher.{name}")
 
 
+async def lock_out(connection: asyncpg.Connection, parent: str, partition: Partition) -> None:
+    """Keep everybody from the events of a day until the transaction ends; set `lock_timeout` before.
+
+    The parent first, as everybody else does, so that nobody waits in a circle.
+    """
+    for name in (parent, partition.name):
+        if not name.replace("_", "").isalnum():  # they are spliced into a statement
+            raise ValueError(name)
+    await connection.execute(
+        f"lock table only dispatcher.{parent}, dispatcher.{partition.name} in access exclusive mode"
+    )
+
+
+async def is_needed(connection: asyncpg.Connection, partition: Partition) -> bool:
+    """Tell whether anything pending needs an event of a day."""
+    return bool(await connection.fetchval(SQL.is_needed, partition.day))
+
+
 async def set_lock_timeout(connection: asyncpg.Connection, *, milliseconds: int) -> None:
     """Give up waiting for locks after so long, until the transaction ends: producers queue behind whoever waits."""
     await connection.execute("select set_config('lock_timeout', $1, true)", f"{milliseconds}ms")

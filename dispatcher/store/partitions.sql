@@ -25,6 +25,21 @@ from (
   select min(outbox_unread.event_at) from dispatcher.outbox_unread
 ) as needed;
 
+-- name: is_needed
+-- Whether anything pending needs an event of a day (UTC): $1 the day.
+select exists (
+    select
+    from dispatcher.deliveries
+    where deliveries.event_at >= $1::date::timestamp at time zone 'UTC'
+      and deliveries.event_at < ($1::date + 1)::timestamp at time zone 'UTC'
+  )
+  or exists (
+    select
+    from dispatcher.outbox_unread
+    where outbox_unread.event_at >= $1::date::timestamp at time zone 'UTC'
+      and outbox_unread.event_at < ($1::date + 1)::timestamp at time zone 'UTC'
+  );
+
 -- name: today
 -- The day by the database's clock, UTC: $1 overrides now.
 select (coalesce($1, now()) at time zone 'UTC')::date;

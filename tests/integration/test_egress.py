@@ -956,6 +956,31 @@ def test_tls_works(run: Runner) -> None:
 
 
 @both_loops
+def test_every_phase_is_timed(run: Runner) -> None:
+    """Looking up the name, connecting, TLS and waiting take some time each on a new connection; only waiting on an open one."""
+
+    async def scenario() -> None:
+        tls = certificate(AUTHORITY, "receiver.example")
+        async with Receiver(tls=tls, host="receiver.example") as receiver, secure() as sender:
+            first = answered(await post(sender, f"{receiver.url}/"))
+            second = answered(await post(sender, f"{receiver.url}/"))
+
+        assert first.timings is not None
+        assert second.timings is not None
+        phases = (first.timings.lookup, first.timings.connect, first.timings.tls, first.timings.first_byte)
+        assert all(phase is not None and phase > 0 for phase in phases)
+        assert sum(phase or 0.0 for phase in phases) <= first.seconds
+        assert (second.timings.reused, second.timings.lookup, second.timings.connect, second.timings.tls) == (
+            True,
+            0,
+            0,
+            0,
+        )
+
+    run(scenario())
+
+
+@both_loops
 @pytest.mark.parametrize(
     "tls, words",
     [

@@ -1,13 +1,18 @@
 """Retention: partitions are made ahead and dropped behind, but for what is still needed."""
 
+import asyncio
 import time
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
+from dispatcher.admin import ReplayDraft
 from dispatcher.prune import AHEAD, Prune, Retention
+from dispatcher.store import partitions, replays
 from dispatcher.store.pool import open_pool
+from support.admin import make_webhook, open_admin
 from support.clock import FakeClock
 from support.world import finished, insert_event, make_endpoint, until, working
 
@@ -67,6 +72,54 @@ async def test_events_stay_while_a_delivery_needs_them(database: str, connection
 
     assert kept
     assert today not in await days(connection, "outbox")
+    await pool.close()
+
+
+async def test_a_delivery_made_meanwhile_keeps_its_event(database: str, connection: Any, clock: FakeClock) -> None:
+    """A replay that commits between the look at what is needed and the drop: its event stays."""
+    pool = await open_pool(database)
+    prune = Prune(pool, retention=RETENTION, clock=clock)
+    endpoint_id = await make_endpoint(connection, "https://example.com/", state="paused")
+    event_id = await insert_event(connection)
+    await connection.execute("delete from dispatcher.outbox_unread")
+    event_at = await connection.fetchval("select inserted_at from dispatcher.outbox")
+    clock.advance(timedelta(days=100).total_seconds())
+    for parent in partitions.PARENTS:  # or making them would wait, not dropping
+        await partitions.create(connection, parent, days=AHEAD, now=clock.override())
+    begun = connection.transaction()
+    await begun.start()
+    await connection.fetch(replays.SQL.make, endpoint_id, [event_id], [event_at], clock.override())
+    watcher = await asyncpg.connect(database)
+
+    pruning = asyncio.create_task(prune.run_once())
+    await until(lambda: watcher.fetchval("select count(*) > 0 from pg_locks where not granted"))
+    await begun.commit()
+    await pruning
+
+    assert await connection.fetchval("select count(*) from dispatcher.outbox") == 1
+    await watcher.close()
+    await pool.close()
+
+
+async def test_replays_that_ended_long_ago_are_forgotten(database: str, connection: Any, clock: FakeClock) -> None:
+    """Those that run, and those that ended lately, stay."""
+    pool = await open_pool(database)
+    async with open_admin(database) as admin:
+        webhook = await make_webhook(admin)
+        running, old, lately = [(await admin.create_replay(webhook, ReplayDraft())).id for _ in range(3)]
+    await connection.execute(
+        "update dispatcher.replays set state = 'done', finished_at = now() - make_interval(days => $2) where id = $1",
+        old,
+        40,
+    )
+    await connection.execute(
+        "update dispatcher.replays set state = 'done', finished_at = now() - interval '1 day' where id = $1", lately
+    )
+
+    await Prune(pool, retention=RETENTION, clock=clock).run_once()
+
+    left = await connection.fetch("select id from dispatcher.replays")
+    assert {row["id"] for row in left} == {running, lately}
     await pool.close()
 
 
