@@ -5,10 +5,8 @@ active endpoint either waits for an instant at which the worker will wake, or wa
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from random import Random
 from typing import Any
 from uuid import uuid4
@@ -40,14 +38,11 @@ from dispatcher.store.pool import Pool
 from dispatcher.store.shards import Worker as Identity
 from dispatcher.worker import open_worker_pool
 from support import postgres
-from support.clock import FakeClock
+from support.steps import early_clock, instant, turn
 from support.world import insert_event, make_endpoint, settings_for
 
 EXAMPLES, STEPS = 20, 25
 """Ten to thirty seconds. A hunt for new failures wants some hundred examples, and no `derandomize`."""
-
-LONG_AGO = 90 * 86400.0
-"""Seconds: the machine's clock starts in the past, so that the instants that the database stamps itself are always later."""
 
 ROUNDS = 200
 """Rounds of all steps after which a settling that still finds work is a busy loop."""
@@ -163,7 +158,7 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = FakeClock(time.time() - LONG_AGO)
+        self.clock = early_clock()
         self.metrics = Metrics()
         self.subscribers = Subscribers()
         self.open_transactions: list[Any] = []
@@ -197,10 +192,6 @@ class Life(RuleBasedStateMachine):
         )  # the first time, all endpoints look changed, and much is read that would be missed
         return engine
 
-    def instant(self, seconds: float) -> datetime:
-        """An instant so many seconds from now."""
-        return datetime.fromtimestamp(self.clock.now() + seconds, UTC)
-
     # events
 
     @rule(
@@ -218,9 +209,9 @@ class Life(RuleBasedStateMachine):
             expires_in = None
         columns: dict[str, Any] = {"ordering_key": key}
         if deliver_in is not None:
-            columns["deliver_at"] = self.instant(deliver_in)
+            columns["deliver_at"] = instant(self.clock, deliver_in)
         if expires_in is not None:
-            columns["expires_at"] = self.instant(expires_in)
+            columns["expires_at"] = instant(self.clock, expires_in)
 
         async def insert_all() -> None:
             for _ in range(count):
@@ -485,12 +476,6 @@ class Life(RuleBasedStateMachine):
                 self.settle()
         finally:
             self.run(self.leave(self.engine))
-
-
-async def turn() -> None:
-    """Let tasks that can go on go on."""
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 @pytest.fixture
