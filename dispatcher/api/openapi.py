@@ -8,6 +8,7 @@ from pydantic.json_schema import models_json_schema
 
 from dispatcher import __version__
 from dispatcher.api import auth, models
+from dispatcher.api.models import operational
 from dispatcher.api.operations import IDEMPOTENCY_KEY, REPLAYED, Answer, Operation
 from dispatcher.api.problems import (
     CONFLICT,
@@ -23,6 +24,7 @@ from dispatcher.api.problems import (
     UNAVAILABLE,
     Kind,
 )
+from dispatcher.operational import OperationalType
 
 Json = dict[str, Any]
 
@@ -40,6 +42,14 @@ TAGS: Final[Mapping[str, str]] = {
     "Events": "For producers that have no SQL.",
     "Event types": "What can be subscribed to.",
 }
+
+OPERATIONAL: Final[Mapping[OperationalType, type[BaseModel]]] = {
+    OperationalType.ENDPOINT_FAILING: operational.EndpointFailing,
+    OperationalType.ENDPOINT_DISABLED: operational.EndpointDisabled,
+    OperationalType.ENDPOINT_RECOVERED: operational.EndpointRecovered,
+    OperationalType.DELIVERY_DEAD: operational.DeliveryDead,
+}
+"""What is in the payload of each."""
 
 _REF: Final = "#/components/schemas/{model}"
 
@@ -62,7 +72,10 @@ def document(operations: Sequence[Operation]) -> Json:
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "security": [{"tenant": [], "key": []}],
         "paths": paths,
-        "webhooks": {"event": {"post": _delivered()}},
+        "webhooks": {
+            "event": {"post": _delivered()},
+            **{str(kind): {"post": _told(kind, model)} for kind, model in OPERATIONAL.items()},
+        },
         "components": {
             "schemas": schemas,
             "responses": {_component(kind): _problem(kind) for kind in KINDS},
@@ -88,7 +101,7 @@ def _schemas(operations: Iterable[Operation]) -> Json:
     """Make the schemas of all models, by the name that a model has or says that it has."""
     read = {operation.body for operation in operations if operation.body is not None}
     shown = {_model(answer) for operation in operations for answer in operation.answers.values()}
-    shown.add(models.ProblemShown)
+    shown |= {models.ProblemShown, *OPERATIONAL.values()}
     wanted = [(model, "validation") for model in read] + [(model, "serialization") for model in shown]
     wanted.sort(key=lambda pair: pair[0].__name__)
     _, definitions = models_json_schema(wanted, ref_template=_REF)  # type: ignore[arg-type]  # a list of literals
@@ -226,6 +239,23 @@ def _problem(kind: Kind) -> Json:
             "Retry-After": {"description": "Seconds.", "schema": {"type": "string", "pattern": "^[0-9]+$"}}
         }
     return shown
+
+
+def _told(kind: OperationalType, model: type[BaseModel]) -> Json:
+    """Say what an operational event holds: it arrives as any other does."""
+    told = _delivered()
+    shape: Json = told["requestBody"]["content"]["application/json"]["schema"]
+    shape["properties"] |= {
+        "type": {"type": "string", "const": str(kind)},
+        "data": {"$ref": _REF.format(model=model.__name__)},
+    }
+    del shape["example"]
+    name = model.__name__
+    return told | {
+        "operationId": f"receive{name}",
+        "summary": model.__doc__,
+        "description": "For webhooks that subscribe to it by name or by a pattern like `dispatcher.*`; `*` does not match it.",
+    }
 
 
 def _delivered() -> Json:

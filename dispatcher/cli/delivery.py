@@ -1,6 +1,7 @@
 """`dispatcher delivery`: one event for one endpoint, and its attempts."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
@@ -27,6 +28,8 @@ ATTEMPT_COLUMNS = {
     "address": "ADDRESS",
     "error": "ERROR",
 }
+
+PHASES = {"lookup": "look-up", "connect": "connect", "tls": "TLS", "firstByte": "first byte", "total": "in all"}
 
 Id = Annotated[int, typer.Argument(metavar="ID", help="The delivery's id.")]
 
@@ -93,9 +96,34 @@ def show(call: Call, delivery_id: Id) -> None:
     call.show(document)
     call.say("")
     call.show_all(attempts, ATTEMPT_COLUMNS, empty="No attempt was made so far.")
-    if attempts and attempts[-1]["responseBody"]:
-        call.say(f"\nanswer to attempt {attempts[-1]['number']}", style="bold")
-        call.say(attempts[-1]["responseBody"])
+    if attempts:
+        _tell(call, attempts[-1])
+
+
+def _tell(call: Call, attempt: Mapping[str, Any]) -> None:
+    """Show what one attempt sent and what came back."""
+    if attempt["requestLine"] is not None:
+        call.say(
+            f"\nrequest of attempt {attempt['number']}, signed with {', '.join(attempt['signedWith'])}", style="bold"
+        )
+        call.say(attempt["requestLine"])
+        for name, value in attempt["requestHeaders"]:
+            call.say(f"{name}: {value}")
+        if attempt["requestBody"] is not None:
+            call.say(f"\n{attempt['requestBody']}")
+    if attempt["timings"] is not None:
+        reused = attempt["timings"]["isReused"]
+        phases = [
+            f"{name} {attempt['timings'][field]:.1f} ms"
+            for field, name in PHASES.items()
+            if attempt["timings"][field] is not None
+        ]
+        over = "over an open connection: " if reused else ""
+        call.say(f"\ntimes of attempt {attempt['number']}", style="bold")
+        call.say(over + ", ".join(phases[-2:] if reused else phases))
+    if attempt["responseBody"]:
+        call.say(f"\nanswer to attempt {attempt['number']}", style="bold")
+        call.say(attempt["responseBody"])
 
 
 @command(app, "retry")

@@ -1,5 +1,6 @@
 """The record of an attempt: what was sent, signed with which key, what came back, and what took how long."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from dispatcher.admin import views
 from dispatcher.egress import HIDDEN
 from dispatcher.model import DeliveryId, fingerprint
 from support.admin import open_admin
+from support.command_line import command_line
 from support.receiver import Receiver, answer, close_silently, endless_body, hang, hang_after
 from support.world import SECRET, finished, insert_event, make_endpoint, until, working
 
@@ -219,3 +221,24 @@ async def test_a_retry_over_a_connection_that_was_closed_is_timed_as_new(databas
 
         assert (second["timings"]["isReused"], second["outcome"]) == (False, "answered")
         assert second["timings"]["connect"] > 0
+
+
+async def test_people_see_it_too(database: str, connection: Any) -> None:
+    """`delivery show` prints the last request, its times and the answer."""
+    async with Receiver() as receiver, working(database):
+        receiver.on("/hook", answer(200, body=b"thank you"))
+        await make_endpoint(connection, f"{receiver.url}/hook")
+        event_id = await insert_event(connection, payload='{"a": 1}')
+        (delivery,) = await finished(connection)
+
+    shown = await asyncio.to_thread(command_line(database).process, "delivery", "show", str(delivery["id"]))
+
+    for part in (
+        "POST /hook HTTP/1.1",
+        f"webhook-id: {event_id}",
+        '"data":{"a": 1}',
+        f"signed with {fingerprint(SECRET)}",
+        "first byte",
+        "thank you",
+    ):
+        assert part in shown.stdout
