@@ -38,7 +38,7 @@ def throughput_command(
     size: Annotated[int, typer.Option(min=50, max=1_000_000, help="Bytes of a body.")] = 1000,
     runs: Annotated[int, typer.Option(min=1, max=100, help="Runs; the table shows medians.")] = 3,
     in_flight: Annotated[
-        int | None, typer.Option(min=1, help="Requests at once, of both; default: 64 an endpoint, at most 512.")
+        int | None, typer.Option(min=1, help="Requests at once, of both; default: the service's own.")
     ] = None,
     rate: Annotated[
         int | None, typer.Option(min=1, help="Insert so many events a second, instead of all before the start.")
@@ -53,7 +53,7 @@ def throughput_command(
         endpoints=endpoints,
         size=size,
         runs=runs,
-        in_flight=in_flight or throughput.usual_in_flight(endpoints),
+        in_flight=in_flight,
         rate=rate,
         deadline=deadline,
         postgres=postgres,

@@ -10,7 +10,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.throughput import Result, Run
+from benchmarks.throughput import Result, Run, bare_in_flight
 
 ROWS: Final = (
     ("deliveries_per_second", "deliveries/s", 0),
@@ -65,13 +65,13 @@ def _values(runs: Sequence[Run], field: str) -> list[float]:
 
 def _remarks(result: Result) -> list[str]:
     """Say what the figures were measured on, and what was checked."""
-    machine = result.machine
+    machine, options = result.machine, result.options
     delivered, verified = sum(run.delivered for run in result.runs), sum(run.verified for run in result.runs)
     missing = [heading for field, heading, _ in ROWS if not _values(result.runs, field)]
     remarks = [
         f"{result.postgres}; Python {machine['python']}; {machine['cpus']} CPUs, {machine['cpu']}; {machine['system']}",
         f"load {machine['load']} at the start; {result.at:%Y-%m-%d %H:%M} UTC",
-        f"{result.options.in_flight} requests in flight at most, of the service and of the bare loop; logs as JSON to a file",
+        f"{bare_in_flight(options)} requests in flight at most, of the service and of the bare loop; logs as JSON to a file",
         f"{delivered} delivered, 0 lost, 0 duplicates, {verified} signatures checked",
     ]
     return remarks + [f"not measured here: {', '.join(missing)}"] * bool(missing)

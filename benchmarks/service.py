@@ -30,8 +30,6 @@ listen = "127.0.0.1:0"
 [egress]
 https_only = false
 allow_subnets = ["127.0.0.0/8"]
-[delivery]
-in_flight = {in_flight}
 [log]
 format = "json"
 level = "info"
@@ -91,10 +89,16 @@ class Service:
 
 
 @asynccontextmanager
-async def serve(url: str, folder: Path, *, in_flight: int) -> AsyncIterator[Service]:
-    """Run the service with one worker for as long as this is open; its files go to `folder`."""
+async def serve(url: str, folder: Path, *, in_flight: int | None) -> AsyncIterator[Service]:
+    """Run the service with one worker for as long as this is open; its files go to `folder`.
+
+    `in_flight`: requests at once, where it shall not be the default.
+    """
+    settings = CONFIGURATION.format(url=orjson.dumps(url).decode())
+    if in_flight is not None:
+        settings += f"[delivery]\nin_flight = {in_flight}\n"
     configuration, log = folder / "config.toml", folder / "log"
-    configuration.write_text(CONFIGURATION.format(url=orjson.dumps(url).decode(), in_flight=in_flight))
+    configuration.write_text(settings)
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -121,9 +121,12 @@ class Stage:
 
 @asynccontextmanager
 async def open_stage(
-    *, postgres: str, endpoints: int, size: int, in_flight: int, deadline: float
+    *, postgres: str, endpoints: int, size: int, deadline: float, in_flight: int | None = None
 ) -> AsyncIterator[Stage]:
-    """Set the stage: `endpoints` subscribers at one receiver, bodies of `size` bytes, `deadline` seconds for each act."""
+    """Set the stage: `endpoints` subscribers at one receiver, bodies of `size` bytes, `deadline` seconds for each act.
+
+    `in_flight`: the service's requests at once, where it shall not be the default.
+    """
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(postgres))
         folder = stack.enter_context(open_folder())

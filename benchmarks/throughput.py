@@ -39,7 +39,8 @@ class Options:
     size: int
     """Bytes of a body."""
     runs: int
-    in_flight: int
+    in_flight: int | None
+    """Requests at once; null: the service's default, and what of it these endpoints can get for the bare loop."""
     rate: int | None
     """Events a second; null: all at once."""
     deadline: float
@@ -127,9 +128,9 @@ class Served:
     arrivals: Arrivals
 
 
-def usual_in_flight(endpoints: int) -> int:
-    """Return how many requests the service has in flight at most when nothing is set."""
-    return min(TOTAL_IN_FLIGHT, LANE_IN_FLIGHT * endpoints)
+def bare_in_flight(options: Options) -> int:
+    """Return how many requests the bare loop has in flight: as many as the service can have at once."""
+    return options.in_flight or min(TOTAL_IN_FLIGHT, LANE_IN_FLIGHT * options.endpoints)
 
 
 async def run(options: Options) -> Result:
@@ -186,14 +187,15 @@ async def _measure(options: Options, stage: Stage, bare: Child) -> Run:
 
 
 async def _measure_bare(options: Options, stage: Stage, bare: Child, *, count: int) -> Bare:
+    in_flight = bare_in_flight(options)
     await stage.expect(0)
     answer = await bare.ask(
         options.deadline,
         urls=stage.urls,
         count=count,
-        warm_up=2 * options.in_flight,
+        warm_up=2 * in_flight,
         size=options.size,
-        in_flight=options.in_flight,
+        in_flight=in_flight,
     )
     return Bare(count, answer["seconds"], answer["cpu"])
 
