@@ -68,7 +68,11 @@ def test_a_bad_field_is_refused_by_name(fields: dict[str, Any], field: str) -> N
 
 @pytest.mark.parametrize(
     "fields",
-    [{"secret": "whsec_swordfish"}, {"secret": "swordfish\n", "signing_profiles": ["hero"]}, {"headers": {"A": "swordfish\n"}}],
+    [
+        {"secret": "whsec_swordfish"},
+        {"secret": "swordfish\n", "signing_profiles": ["hero"]},
+        {"headers": {"A": "swordfish\n"}},
+    ],
     ids=["secret", "foreign secret", "header"],
 )
 def test_what_may_be_a_credential_is_not_repeated(fields: dict[str, Any]) -> None:
