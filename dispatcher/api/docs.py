@@ -53,6 +53,7 @@ def _page(described: Json) -> str:
             schemas=described["components"]["schemas"],
             responses=described["components"]["responses"],
             arrival=described["webhooks"]["event"]["post"],
+            operational={name: told["post"] for name, told in described["webhooks"].items() if name != "event"},
             kinds=KINDS,
             security=described["components"]["securitySchemes"].values(),
         )
