@@ -100,7 +100,7 @@ class EventsAdmin(Base):
     async def test_webhook(self, webhook_id: EndpointId, *, tenant: str | None = None) -> DeliveryId:
         """Send `test.created` to one webhook alone, subscribed or not; see `wait_for_attempt`.
 
-        Its payload is `{"resource_id": "<the webhook's id>", "resource_id_type": "Webhook", "changed_fields": []}`.
+        Its payload is that of Healthie's, with the webhook's id as `resource_id`.
         """
         async with self._transaction() as connection:
             endpoint = await self._endpoint(connection, webhook_id, tenant)
@@ -111,7 +111,12 @@ class EventsAdmin(Base):
                     f"{webhook_id}` first.",
                     field="state",
                 )
-            payload = {"resource_id": str(webhook_id), "resource_id_type": "Webhook", "changed_fields": []}
+            payload = {
+                "resource_id": str(webhook_id),
+                "resource_id_type": "Test",
+                "event_type": TEST_EVENT,
+                "changed_fields": [],
+            }
             inserted = await manual.insert_event(
                 connection, tenant=endpoint.tenant, event_type=TEST_EVENT, payload=orjson.dumps(payload).decode()
             )

@@ -147,7 +147,9 @@ async def test_a_test_goes_to_one_webhook_alone(admin: Admin, connection: Any) -
         tested,
         True,
     )
-    assert details.event.payload == (f'{{"resource_id":"{tested}","resource_id_type":"Webhook","changed_fields":[]}}')
+    assert details.event.payload == (
+        f'{{"resource_id":"{tested}","resource_id_type":"Test","event_type":"test.created","changed_fields":[]}}'
+    )
     unread = {row["event_id"] for row in await connection.fetch("select event_id from dispatcher.outbox_unread")}
     assert unread == set(before)
     assert touched < await connection.fetchval("select changed_at from dispatcher.endpoints where id = $1", tested)
