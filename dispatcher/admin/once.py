@@ -38,13 +38,35 @@ class OnceAdmin(Base):
         neither. What raises is not remembered, so that it can be tried again. `fingerprint` tells requests apart: the same
         key with another one is refused.
         """
-        if not 1 <= len(key) <= checks.MOST_CHARACTERS or not checks.is_storable(key):
-            raise InvalidInput(f"An idempotency key is 1 to {checks.MOST_CHARACTERS} characters.", field=FIELD)
+        _check(key)
         async with self._transaction() as connection:
             if not await store.reserve(connection, tenant, key, fingerprint=fingerprint, now=self._now()):
                 return await self._recalled(connection, tenant, key, fingerprint), True
             given = await act(self._joining(connection))
             await store.remember(connection, tenant, key, status=given.status, body=self._sealer.seal(given.body))
+        return given, False
+
+    async def once_outside(
+        self,
+        tenant: str,
+        key: str,
+        fingerprint: bytes,
+        act: Callable[[Self], Awaitable[Given]],
+    ) -> tuple[Given, bool]:
+        """Do the same for what speaks to others, which no transaction may wait for.
+
+        It is remembered after it was done: of two such calls at once, or after a crash in between, both can be done.
+        """
+        _check(key)
+        async with self._transaction() as connection:
+            is_new = await store.reserve(connection, tenant, key, fingerprint=fingerprint, now=self._now())
+            if not is_new:
+                return await self._recalled(connection, tenant, key, fingerprint), True
+            await store.release(connection, tenant, key)
+        given = await act(self)
+        async with self._transaction() as connection:
+            if await store.reserve(connection, tenant, key, fingerprint=fingerprint, now=self._now()):
+                await store.remember(connection, tenant, key, status=given.status, body=self._sealer.seal(given.body))
         return given, False
 
     async def _recalled(self, connection: Any, tenant: str, key: str, fingerprint: bytes) -> Given:
@@ -63,6 +85,11 @@ class OnceAdmin(Base):
         joining = copy(self)
         joining._pool = _Held(connection)  # noqa: SLF001 - of its own kind
         return joining
+
+
+def _check(key: str) -> None:
+    if not 1 <= len(key) <= checks.MOST_CHARACTERS or not checks.is_storable(key):
+        raise InvalidInput(f"An idempotency key is 1 to {checks.MOST_CHARACTERS} characters.", field=FIELD)
 
 
 class _Held:

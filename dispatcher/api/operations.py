@@ -32,7 +32,7 @@ class Call:
     """One request, let in and read."""
 
     admin: Admin
-    """What it does counts; under an `Idempotency-Key` all of it is one transaction."""
+    """Through it all is done: under an `Idempotency-Key` as parts of one transaction."""
     tenant: str
     path: Mapping[str, str]
     text: str = ""
@@ -86,6 +86,8 @@ class Operation:
     query: type[BaseModel] | None = None
     creates: bool = False
     """It takes an `Idempotency-Key`."""
+    asks_others: Callable[[Any], bool] = field(default=lambda _: False)
+    """Whether a body makes it speak to others, so that it cannot be one transaction under an `Idempotency-Key`."""
     conflicts: bool = False
     """Answers 409 in some states."""
     example: Any = field(default=None)
@@ -111,7 +113,8 @@ def route(operation: Operation) -> web.RouteDef:
             return Given(reply.status, orjson.dumps(reply.body).decode())
 
         try:
-            given, replayed = await _do(request, operation, act, tenant=tenant, text=text)
+            outside = operation.asks_others(arguments.get("body"))
+            given, replayed = await _do(request, operation, act, tenant=tenant, text=text, outside=outside)
         except InvalidInput as error:
             raise refused(error, where=_place(operation, error.field)) from error
         except NotFound as error:
@@ -142,6 +145,7 @@ async def _do(
     *,
     tenant: str,
     text: str,
+    outside: bool,
 ) -> tuple[Given, bool]:
     """Act; under an `Idempotency-Key` once only."""
     admin = request.app[ADMIN]
@@ -152,7 +156,8 @@ async def _do(
         wrong = Wrong("An idempotency key is 1 to 255 printable characters.", header=IDEMPOTENCY_KEY)
         raise Problem(MALFORMED, wrong.detail, [wrong])
     fingerprint = hashlib.sha256(f"{request.method} {request.path_qs}\n{text}".encode()).digest()
-    return await admin.once(tenant, key, fingerprint, act)
+    once = admin.once_outside if outside else admin.once
+    return await once(tenant, key, fingerprint, act)
 
 
 def _place(operation: Operation, name: str | None) -> Wrong | None:

@@ -29,6 +29,11 @@ async def create(call: Call, body: models.WebhookDraft) -> Reply:
     return Reply(views.created_webhook_json(await call.admin.create_webhook(call.tenant, draft)))
 
 
+def _asks_subscriber(body: models.WebhookDraft) -> bool:
+    """Whether the URL may be asked first; a preset can say so, too."""
+    return bool(body.preset or body.verification or body.refuses_wrong_signatures)
+
+
 async def list_all(call: Call, query: models.Listing) -> Reply:
     """List them."""
     rows = await call.admin.list_webhooks(call.tenant, include_archived=query.include_archived)
@@ -113,6 +118,7 @@ OPERATIONS: Final = (
         tag=TAG,
         body=models.WebhookDraft,
         creates=True,
+        asks_others=_asks_subscriber,
         answers={200: Answer("The webhook, with its secret.", models.CreatedWebhook)},
         example={"url": "https://example.com/webhooks", "subscriptions": ["PATIENT_CREATED"]},
     ),

@@ -44,6 +44,11 @@ async def remember(connection: asyncpg.Connection, tenant: str, key: str, *, sta
     await connection.execute(SQL.remember, tenant, key, status, body.data, body.key)
 
 
+async def release(connection: asyncpg.Connection, tenant: str, key: str) -> None:
+    """Give up a key that this transaction has reserved."""
+    await connection.execute(SQL.release, tenant, key)
+
+
 async def forget(connection: asyncpg.Connection, *, limit: int, now: datetime | None) -> int:
     """Delete answers that are old enough, at most `limit`; returns how many."""
     tag: str = await connection.execute(SQL.forget, REMEMBERED, limit, now)

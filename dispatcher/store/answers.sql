@@ -22,6 +22,12 @@ set status = $3, sealed = $4, sealing_key = $5
 where remembered_answers.tenant = $1
   and remembered_answers.key = $2;
 
+-- name: release
+-- Give up a key that was reserved: $1 tenant, $2 key.
+delete from dispatcher.remembered_answers
+where remembered_answers.tenant = $1
+  and remembered_answers.key = $2;
+
 -- name: forget
 -- Delete answers whose time is over: $1 seconds for which they are remembered, $2 at most so many, $3 now.
 with old as (

@@ -250,6 +250,20 @@ async def test_under_an_idempotency_key_a_secret_is_rotated_once(api: Client) ->
     assert second == first
 
 
+async def test_what_asks_the_subscriber_first_is_done_once_all_the_same(api: Client) -> None:
+    """Outside of any transaction, and remembered when it is done."""
+    headers = {"Idempotency-Key": "asks"}
+    draft = {"url": HOOK, "subscriptions": ["*"], "preset": "decoda"}
+
+    first = await api("POST", "/v1/webhook/create", draft, headers=headers)
+    second = await api("POST", "/v1/webhook/create", draft, headers=headers)
+    another = await api("POST", "/v1/webhook/create", draft | {"description": "x"}, headers=headers)
+
+    assert (first.status, second.status, another.status) == (200, 200, 422)
+    assert second.body == first.body
+    assert len(await api.ok("GET", "/v1/webhook/list")) == 1
+
+
 async def test_an_idempotency_key_stands_for_one_request(api: Client) -> None:
     """With another body it is refused; a refused request leaves it free; another tenant has its own."""
     headers = {"Idempotency-Key": "one"}
