@@ -22,12 +22,10 @@ def clock() -> FakeClock:
 
 
 async def change(connection: Any, **columns: Any) -> None:
-    """Change all endpoints as a person does."""
+    """Change all endpoints as a person does, or only let their worker look at them."""
+    await connection.execute("update dispatcher.endpoints set changed_at = clock_timestamp()")
     for name, value in columns.items():
-        await connection.execute(
-            f"update dispatcher.endpoints set {name} = $1, changed_at = clock_timestamp()",
-            value,
-        )
+        await connection.execute(f"update dispatcher.endpoints set {name} = $1", value)
 
 
 async def test_a_new_owner_finds_the_lanes_with_work(database: str, connection: Any, clock: FakeClock) -> None:
@@ -90,6 +88,25 @@ async def test_a_new_url_and_a_new_secret_hold_from_the_next_request_on(
         assert [first.url, second.url] == ["https://example.com/old", "https://example.com/new"]
         signatures = [len(request.headers["webhook-signature"].split(" ")) for request in (first, second)]
         assert signatures == [1, 2]
+
+
+async def test_a_delivery_that_a_person_retries_is_sent_at_once(
+    database: str, connection: Any, clock: FakeClock
+) -> None:
+    """It would have waited an hour for its next attempt."""
+    await make_endpoint(connection, "https://example.com/hook")
+    async with stepping(database, clock, retry__schedule="1h") as worker:
+        await insert_event(connection)
+        await worker.run(*WAY)
+        await worker.answer(answered(500))
+        await worker.run("record", "pulling", "send")
+        waited = len(worker.sender.sent)
+
+        await connection.execute("update dispatcher.deliveries set due_at = $1", instant(clock))
+        await change(connection)
+        await worker.run("refresh", "pulling", "send")
+
+        assert (waited, len(worker.sender.sent)) == (1, 2)
 
 
 async def test_idle_lanes_leave_memory_and_come_back(database: str, connection: Any, clock: FakeClock) -> None:

@@ -106,7 +106,7 @@ class Stage:
             delivery__in_flight="4",
             delivery__in_flight_per_endpoint="3",
             delivery__in_flight_start="2",
-            retry__schedule="1s,5s,60s",
+            retry__schedule="5s,60s,600s",
             health__warn_after="5m",
             health__disable_after="1h",
         )
