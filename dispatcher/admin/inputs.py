@@ -9,6 +9,10 @@ from typing import Any, Final
 from dispatcher.model import EventId
 
 
+DELIVERING: Final = range(200, 300)
+"""Statuses that end a delivery well."""
+
+
 class Unset(Enum):
     """The value of a field that is not to be changed, apart from null, which clears it."""
 
@@ -114,6 +118,12 @@ class LogFilter:
     def asks_for_attempt(self) -> bool:
         """Whether the last attempt decides."""
         return self.last_status is not None or self.last_error is not None
+
+    @property
+    def asks_for_failure(self) -> bool:
+        """Whether only what was not delivered can be meant: a delivery is delivered by a 2xx, and without an error."""
+        status = self.last_status
+        return self.last_error is not None or (status is not None and status not in DELIVERING)
 
     @property
     def is_walk_only(self) -> bool:

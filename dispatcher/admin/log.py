@@ -99,6 +99,8 @@ class _Search:
         self._chosen = chosen
 
     async def run(self, after: Mark | None, *, limit: int, offset: int) -> _Found:
+        if self._chosen.asks_for_failure and self._chosen.is_delivered:
+            return _Found([], None)
         if self._chosen.is_walk_only:
             marks = await self._marks(after, offset + limit + 1)
             page = marks[offset : offset + limit]
@@ -154,7 +156,8 @@ def _walk(endpoint_id: EndpointId, shard: Shard, chosen: LogFilter) -> Walk:
         created_before=chosen.created_before or DUSK,
         delivered_from=chosen.delivered_after or DAWN,
         delivered_before=chosen.delivered_before or DUSK,
-        delivered=chosen.is_delivered,
+        # few are not delivered as a rule, and they have an index of their own
+        delivered=False if chosen.asks_for_failure else chosen.is_delivered,
         by_delivery=chosen.by_delivery,
         ascending=chosen.ascending,
     )

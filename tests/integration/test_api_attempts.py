@@ -167,6 +167,8 @@ FILTERS: dict[str, tuple[str, list[int]]] = {
     "created between, not delivered": ("created_after={2}&created_before={5}&is_delivered=false", [4, 3]),
     "status": ("last_delivery_attempt_status=503", [4, 1]),
     "status of what was delivered": ("last_delivery_attempt_status=204", [2]),
+    "status of a failure that was delivered": ("last_delivery_attempt_status=503&is_delivered=true", []),
+    "status 200": ("last_delivery_attempt_status=200", [0]),
     "error": ("last_delivery_attempt_error=TimeOut", [3]),
     "by delivery": ("sort_by=delivery_date", [2, 0]),
     "by delivery, ascending": ("sort_by=delivery_date&sort_direction=asc", [0, 2]),
