@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from dispatcher.model import EventId
 
-
 DELIVERING: Final = range(200, 300)
 """Statuses that end a delivery well."""
 
