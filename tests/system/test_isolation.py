@@ -7,12 +7,15 @@ from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 
 from dispatcher.lanes import Lanes
 from dispatcher.worker import Worker
 from support.latency import measure
 from support.receiver import Behaviour, Exchange, Receiver, answer, hang
 from support.world import insert_events, make_endpoint, until, working
+
+logger = structlog.get_logger()
 
 BACKLOG = 100_000
 
@@ -81,7 +84,7 @@ async def waiting(connection: Any, tenant: str) -> int:
 @pytest.mark.system
 @pytest.mark.parametrize("tenant", ["another", "big"], ids=["another tenant", "the same tenant"])
 async def test_a_hanging_a_refusing_and_a_flooded_endpoint_slow_nobody_down(
-    database: str, connection: Any, tenant: str, record_property: Any
+    database: str, connection: Any, tenant: str
 ) -> None:
     """Single events arrive as on an idle service, while the 100,000 come in and while they wait."""
     over = asyncio.Event()
@@ -115,8 +118,7 @@ async def test_a_hanging_a_refusing_and_a_flooded_endpoint_slow_nobody_down(
         still_waiting = await waiting(connection, "big")
 
     figures = {"idle": idle, "troubled": troubled, "flooding": flooding, "spreading": spreading, "flooded": flooded}
-    for name, latencies in figures.items():
-        record_property(name, str(latencies))
+    logger.info("latencies.measured", **{name: str(latencies) for name, latencies in figures.items()})
     said = "; ".join(f"{name}: {latencies}" for name, latencies in figures.items())
     assert still_waiting > 0.9 * BACKLOG
     assert receiver.most_in_flight["/hang"] == 1

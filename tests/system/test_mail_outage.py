@@ -8,11 +8,14 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+import structlog
 
 from support.latency import measure
 from support.mail import Sink, mail_server
 from support.receiver import Behaviour, Receiver, answer
 from support.world import finished, insert_events, make_endpoint, until, working
+
+logger = structlog.get_logger()
 
 WAVE = 10_000
 """Deaths of one endpoint. It answers 404, which kills as well as 500 does, but many at a time: a harder wave."""
@@ -64,9 +67,7 @@ def recipients(sink: Sink) -> Counter[str]:
 
 
 @pytest.mark.system
-async def test_a_death_wave_without_a_mail_server_is_told_when_it_is_back(
-    database: str, connection: Any, record_property: Any
-) -> None:
+async def test_a_death_wave_without_a_mail_server_is_told_when_it_is_back(database: str, connection: Any) -> None:
     """Dispatch is unhurt; each endpoint gets a first mail and a digest or two, once each, and they hold every death."""
     others = [f"other{number}" for number in range(OTHERS)]
     deaths = WAVE + OTHERS * DEATHS
@@ -114,9 +115,7 @@ async def test_a_death_wave_without_a_mail_server_is_told_when_it_is_back(
         await until(all_dead)
         await until(lambda: all_told(connection), timeout=30)
 
-    record_property("idle", str(idle))
-    record_property("waving", str(waving))
-    record_property("deaths per second", round(rate))
+    logger.info("wave.measured", idle=str(idle), waving=str(waving), deaths_per_second=round(rate))
     assert waving.unhurt(idle), f"idle: {idle}; during the wave: {waving}"
     assert unsent >= 1 + OTHERS
     assert all(1 <= first_mails[f"{name}@example.com"] <= 2 for name in others), first_mails
