@@ -33,6 +33,8 @@ SHOWN: Final = 80
 INT64: Final = 1 << 63
 """CEL's integers are smaller than this; JSON's larger ones become doubles, as in JavaScript."""
 
+PAYLOAD: Final = "payload"
+
 _LARGE: Final = re.compile(r"\d{19}")
 _CAN_GROW: Final = "_+_"
 _PLACE: Final = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
@@ -116,7 +118,7 @@ def _environment(*, condition: bool) -> Any:
     from cel_expr_python import cel  # takes a tenth of a second, which `--help` shall not take
 
     names = {
-        "payload": cel.Type.DYN,
+        PAYLOAD: cel.Type.DYN,
         "event.id": cel.Type.STRING,
         "event.type": cel.Type.STRING,
         "event.tenant": cel.Type.STRING,
@@ -133,8 +135,12 @@ def variables_of(event: Event) -> dict[str, Any]:
 
     Raises ExpressionFailed for a payload that Postgres holds to be JSON, and no parser does.
     """
+    return {PAYLOAD: parsed(event.payload), **header_of(event)}
+
+
+def header_of(event: Event) -> dict[str, Any]:
+    """Return what expressions see of an event beside its payload."""
     return {
-        "payload": parsed(event.payload),
         "event.id": str(event.id),
         "event.type": event.event_type,
         "event.tenant": event.tenant,

@@ -5,10 +5,11 @@ an event, because a field is missing for one, does not hold the event back: a fi
 want, and a mistake in it must not lose what it does want.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dispatcher.errors import InvalidInput
-from dispatcher.expressions import ExpressionFailed, condition, shown, variables_of
+from dispatcher.expressions import PAYLOAD, ExpressionFailed, condition, header_of, shown, variables_of
 from dispatcher.model import Event
 
 FIELD = "filter"
@@ -42,11 +43,11 @@ def check_filter(text: str | None) -> str | None:
 
 
 class Judge:
-    """Decides about one event, for any number of endpoints; its payload is parsed once, when the first filter asks."""
+    """Decides about one event, for any number of endpoints; its payload is parsed once, when a filter first names it."""
 
     def __init__(self, event: Event) -> None:
         self._event = event
-        self._variables: dict[str, object] | None = None
+        self._variables: Mapping[str, object] | None = None
         self._decided: dict[str, Decision] = {}
 
     def decide(self, text: str) -> Decision:
@@ -56,12 +57,16 @@ class Judge:
             decision = self._decided[text] = self._decide(text)
         return decision
 
+    def _seen_by(self, text: str) -> Mapping[str, object]:
+        if PAYLOAD not in text:  # nor parsed
+            return header_of(self._event)
+        if self._variables is None:
+            self._variables = variables_of(self._event)
+        return self._variables
+
     def _decide(self, text: str) -> Decision:
         try:
-            compiled = condition(text, field=FIELD)
-            if self._variables is None:
-                self._variables = variables_of(self._event)
-            answer = compiled.evaluate(self._variables)
+            answer = condition(text, field=FIELD).evaluate(self._seen_by(text))
         except InvalidInput as error:  # written into the table by hand, or by another release
             return Failed(str(error))
         except ExpressionFailed as error:
