@@ -48,8 +48,10 @@ GONE_MESSAGES: Final = (
     "connection was closed",
     "connection has been released",
     "pool is closing",
+    "cannot switch to state",
 )
-"""asyncpg reports use of a lost connection as InterfaceError, as it does misuse; only the text tells them apart."""
+"""asyncpg reports use of a lost connection as InterfaceError, as it does misuse; only the text tells them apart. The last
+one is its own confusion when a session ends while a statement is being sent."""
 
 MENDS: Final[Mapping[str, str]] = {
     "28P01": "Check the user and password in `[database] url`.",
