@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from dispatcher.admin import Admin
-from dispatcher.api import attempts, docs, event_types, events, replays, webhooks
+from dispatcher.api import attempts, catalog, docs, event_types, events, replays, webhooks
 from dispatcher.api.limits import Buckets
 from dispatcher.api.operations import ADMIN, BUCKETS, Operation, route
 from dispatcher.api.problems import as_problems
@@ -19,6 +19,7 @@ OPERATIONS: Final[Sequence[Operation]] = (
     *replays.OPERATIONS,
     *events.OPERATIONS,
     *event_types.OPERATIONS,
+    *catalog.OPERATIONS,
 )
 
 LONGEST: Final = 60.0
@@ -34,6 +35,7 @@ def make_app(admin: Admin, *, body_limit: int, rate_limit: float, monotonic: Cal
     ordered = sorted(OPERATIONS, key=lambda operation: operation.path.startswith("/v1/webhook/{id}/"))
     app.add_routes([route(operation) for operation in ordered])
     app.add_routes(docs.routes(OPERATIONS))
+    catalog.add_to(app)
     return app
 
 

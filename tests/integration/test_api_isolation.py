@@ -12,7 +12,7 @@ from dispatcher.api.operations import Operation
 from support.admin import attempt, fan_out, pending_of
 from support.api import Client, serving_api
 
-PUBLIC = {"/openapi.json", "/docs", "/docs/docs.css"}
+PUBLIC = {"/openapi.json", "/docs", "/docs/docs.css", "/asyncapi.json", "/catalog"}
 """The same for all, without a key."""
 
 MISSING: Mapping[str, tuple[str, ...]] = {

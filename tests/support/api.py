@@ -12,6 +12,7 @@ from dispatcher.addresses import AddressPolicy
 from dispatcher.admin import Admin
 from dispatcher.api.app import make_app
 from dispatcher.clock import Clock
+from dispatcher.doorkeeper import Doorkeeper
 from dispatcher.sealing import Sealer
 from dispatcher.store.pool import open_pool
 
@@ -90,11 +91,19 @@ async def serving_api(
     clock: Clock | None = None,
     https_only: bool = True,
     allow: Any = (),
+    doorkeeper: Doorkeeper | None = None,
 ) -> AsyncIterator[Client]:
     """Serve the API in this process, and give a client of a tenant."""
     pool = await open_pool(database, maximum=4)
     clock = clock or Clock()
-    admin = Admin(pool, sealer=sealer or Sealer(), policy=AddressPolicy(allow), https_only=https_only, clock=clock)
+    admin = Admin(
+        pool,
+        sealer=sealer or Sealer(),
+        policy=AddressPolicy(allow),
+        https_only=https_only,
+        clock=clock,
+        doorkeeper=doorkeeper,
+    )
     app = make_app(admin, body_limit=body_limit, rate_limit=rate_limit, monotonic=clock.monotonic)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
