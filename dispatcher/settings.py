@@ -1,8 +1,8 @@
 """Reads the configuration: `config.toml`, then `DISPATCHER_<SECTION>__<KEY>`; every mistake is a `ConfigError`.
 
 The sections are small frozen models, handed one by one to what needs them; only `app` and the command line see the
-whole. Files and variables are merged here and not by pydantic-settings, which reads the process's own environment,
-passes over names it does not know, and cannot say where a wrong value came from.
+whole. Files and variables are read here and not by pydantic-settings' own sources, which take the process's environment,
+pass over names they do not know, and cannot say where a wrong value came from.
 """
 
 import json
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dispatcher import __version__
 from dispatcher.errors import ConfigError, InvalidInput
@@ -290,10 +291,10 @@ class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error", "critical"] = Field("info", examples=['"info"'])
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """All sections; `Settings()` is the default configuration."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     database: DatabaseSettings = DatabaseSettings()
     api: ApiSettings = ApiSettings()
@@ -310,6 +311,18 @@ class Settings(BaseModel):
     sealing: SealingSettings = SealingSettings()
     catalog: CatalogSettings = CatalogSettings()
     log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' signature, and below
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what `load` has read, which knows where each value comes from, and nothing behind its back."""
+        return (init_settings,)
 
 
 _MODELS: Mapping[str, type[Section]] = MappingProxyType(
