@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from dispatcher.admin import checks
+from dispatcher.admin.definitions import CONSENT_HEADER
 from dispatcher.admin.handshake import HandshakesAdmin, verification
 from dispatcher.admin.inputs import Unset, WebhookChanges, WebhookDraft
 from dispatcher.errors import Conflict, InvalidInput
@@ -105,6 +106,9 @@ class EndpointsAdmin(HandshakesAdmin):
                 settings = replace(settings, subscriptions=admitted)
             if changes.payload_format is None:
                 settings = replace(settings, payload_format=await self._default_format(connection, endpoint.tenant))
+            if CONSENT_HEADER in endpoint.headers:  # whoever consented sees it in every delivery
+                consent = {CONSENT_HEADER: endpoint.headers[CONSENT_HEADER]}
+                settings = replace(settings, headers={**settings.headers, **consent})
             if _changes_envelope(changes):
                 in_use = await store.secrets(connection, webhook_id, self._sealer, now=self._now())
                 await self._fit(connection, settings, [secret.value for secret in in_use])

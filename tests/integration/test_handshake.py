@@ -9,7 +9,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from dispatcher.addresses import AddressPolicy
-from dispatcher.admin import Admin, WebhookDraft
+from dispatcher.admin import Admin, WebhookChanges, WebhookDraft
 from dispatcher.admin.once import Given
 from dispatcher.errors import InvalidInput
 from dispatcher.sealing import Sealer
@@ -145,6 +145,7 @@ async def test_cloudevents_consent_is_asked_for_and_kept(database: str) -> None:
         receiver.on("/hook", answer(405, headers=allowed))
 
         created = await admin.create_webhook("acme", draft(receiver, verification="cloudevents", rate_limit=10))
+        changed = await admin.update_webhook(created.id, WebhookChanges(headers={"X-Own": "1"}))
 
         (request,) = receiver.received
     assert (request.method, request.path, request.body) == ("OPTIONS", "/hook?a=1", b"")
@@ -152,6 +153,7 @@ async def test_cloudevents_consent_is_asked_for_and_kept(database: str) -> None:
     assert request.headers["webhook-request-rate"] == "600"
     assert created.rate_limit == 1.5
     assert created.headers == {"WebHook-Request-Origin": "events.example.com"}
+    assert changed.headers == {"X-Own": "1", "WebHook-Request-Origin": "events.example.com"}
 
 
 @pytest.mark.parametrize(
