@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from dispatcher.embedded import EmbeddedPostgres
+from dispatcher.store.pool import Pool, open_pool
 from support import postgres
 from support.clock import FakeClock
 
@@ -84,3 +85,11 @@ async def connection(database: str) -> AsyncIterator[Any]:
 def clock() -> FakeClock:
     """A clock that stands still."""
     return FakeClock()
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    """Connections for steps that work at once."""
+    pool = await open_pool(database, maximum=4)
+    yield pool
+    await pool.close()
