@@ -202,9 +202,9 @@ class Fanout:
                         filtered.append(store.Filtered(endpoint_id, item.event.id, None))
                     case Failed(why=why):
                         filtered.append(store.Filtered(endpoint_id, item.event.id, why))
-            if self._clock.monotonic() - turn > SLICE:
-                await asyncio.sleep(0)  # no waiting: requests in flight go on meanwhile
-                turn = self._clock.monotonic()
+                if self._clock.monotonic() - turn > SLICE:
+                    await asyncio.sleep(0)  # no waiting: requests in flight go on meanwhile
+                    turn = self._clock.monotonic()
         self._tell(filtered, seconds=self._clock.monotonic() - started)
         return store.Judged({endpoint_id: text for _, _, endpoint_id, text in found}, filtered)
 
