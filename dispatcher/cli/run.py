@@ -45,7 +45,7 @@ class Call:
 
     def settings(self) -> "Settings":
         """Read the configuration; raises ConfigError."""
-        from dispatcher.settings import load
+        from dispatcher.configuration import load
 
         return load(self.config, os.environ)
 

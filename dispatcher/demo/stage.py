@@ -25,6 +25,7 @@ from dispatcher import logs
 from dispatcher.admin import Admin
 from dispatcher.app import ROLES, open_admin
 from dispatcher.clock import Clock
+from dispatcher.configuration import load
 from dispatcher.console.ops import make_app
 from dispatcher.demo import mailbox as mail
 from dispatcher.demo import receiver as web
@@ -33,7 +34,7 @@ from dispatcher.demo.receiver import Receiver
 from dispatcher.embedded import EmbeddedPostgres
 from dispatcher.metrics import Metrics
 from dispatcher.model import SHARD_COUNT
-from dispatcher.settings import Settings, load
+from dispatcher.settings import Settings
 from dispatcher.store import migrate
 from dispatcher.store.pool import connect
 from dispatcher.worker import Worker, open_worker_pool

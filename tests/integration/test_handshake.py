@@ -11,9 +11,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from dispatcher.addresses import AddressPolicy
 from dispatcher.admin import Admin, WebhookChanges, WebhookDraft
 from dispatcher.admin.once import Given
+from dispatcher.configuration import load
 from dispatcher.errors import InvalidInput
 from dispatcher.sealing import Sealer
-from dispatcher.settings import load
 from dispatcher.store.pool import open_pool
 from support.receiver import Behaviour, Exchange, Receiver, answer, close_silently
 

@@ -12,9 +12,10 @@ from typing import Any
 from uuid import UUID
 
 from dispatcher.clock import Clock
+from dispatcher.configuration import load
 from dispatcher.deliver.send import Sends
 from dispatcher.metrics import Metrics
-from dispatcher.settings import Settings, load
+from dispatcher.settings import Settings
 from dispatcher.store.pool import Pool
 from dispatcher.worker import ROLES, Worker, open_worker_pool
 

@@ -22,9 +22,9 @@ from typer.core import TyperGroup
 
 from dispatcher.cli import app
 from dispatcher.clock import Clock
+from dispatcher.configuration import load
 from dispatcher.model import Secret
 from dispatcher.retry import DEFAULT_SCHEDULE, parse_schedule
-from dispatcher.settings import load
 from dispatcher.signature import Signer, new_secret
 
 ROOT = Path(__file__).parents[2]

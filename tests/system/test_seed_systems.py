@@ -21,9 +21,9 @@ from dispatcher.addresses import AddressPolicy
 from dispatcher.admin import Admin, EndpointRow, WebhookDraft
 from dispatcher.catalog.reading import EventType, Message
 from dispatcher.catalog.schemas import Schemas
+from dispatcher.configuration import load
 from dispatcher.model import EndpointId
 from dispatcher.sealing import Sealer
-from dispatcher.settings import load
 from dispatcher.store.pool import open_pool
 from support.catalogs import example
 from support.mail import Sink, mail_server

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from dispatcher import __version__
+from dispatcher.configuration import load
 from dispatcher.errors import ConfigError
 from dispatcher.retry import DEFAULT_SCHEDULE
 from dispatcher.sealing import new_key
-from dispatcher.settings import Section, Settings, host_port, load, summary
+from dispatcher.settings import Section, Settings, host_port, summary
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 
