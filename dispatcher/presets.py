@@ -30,6 +30,10 @@ def _health(warn_after: float, disable_after: float) -> Mapping[str, float]:
 
 PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
     {
+        "standard": Preset(
+            "Standard Webhooks, as the configuration has all else.",
+            choices=("For a webhook whose tenant has another preset.",),
+        ),
         "healthie": Preset(
             "Healthie: thin bodies as inserted, its signature, retries for 3 days, mail after 24 h, disabled after 3 days.",
             {

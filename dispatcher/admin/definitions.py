@@ -12,6 +12,7 @@ import orjson
 from dispatcher import payload
 from dispatcher.admin import checks
 from dispatcher.admin.base import Base, shortened
+from dispatcher.admin.inputs import UNSET, Unset
 from dispatcher.catalog.reading import EventType
 from dispatcher.errors import Conflict, InvalidInput, NotFound
 from dispatcher.formats import definition as formats
@@ -19,6 +20,7 @@ from dispatcher.formats.parts import FormatFailed
 from dispatcher.formats.shipped import shipped as shipped_formats
 from dispatcher.formats.writing import compile_format
 from dispatcher.model import Event, EventId
+from dispatcher.presets import preset as preset_of
 from dispatcher.profiles import declared, known
 from dispatcher.store import definitions as store
 from dispatcher.store import endpoints as endpoint_store
@@ -185,15 +187,27 @@ class DefinitionsAdmin(Base):
         async with self._reading() as connection:
             return await self._profile_row(connection, name)
 
-    async def set_default_format(self, tenant: str, name: str | None) -> Tenant:
-        """Say what a tenant's new webhooks are pinned to; null: what the nearest tenant above has, or standard."""
+    async def set_defaults(
+        self,
+        tenant: str,
+        *,
+        payload_format: str | Unset | None = UNSET,
+        preset: str | Unset | None = UNSET,
+    ) -> Tenant:
+        """Say what a tenant's new webhooks get that choose none; null: what the nearest tenant above has."""
         async with self._transaction() as connection:
             found = await self._tenant(connection, tenant)
-            if name is not None:
-                await store.lock(connection, shared=True)
-                await self._check_format(connection, name)
-            await store.set_default_format(connection, tenant, name)
-            return replace(found, payload_format=name)
+            if not isinstance(payload_format, Unset):
+                if payload_format is not None:
+                    await store.lock(connection, shared=True)
+                    await self._check_format(connection, payload_format)
+                found = replace(found, payload_format=payload_format)
+            if not isinstance(preset, Unset):
+                if preset is not None:
+                    preset_of(preset)
+                found = replace(found, preset=preset)
+            await store.set_defaults(connection, tenant, store.DefaultSettings(found.payload_format, found.preset))
+            return found
 
     # for webhooks
 
@@ -219,7 +233,7 @@ class DefinitionsAdmin(Base):
         )
 
     async def _default_format(self, connection: Any, tenant: str) -> str:
-        return await store.default_format(connection, tenant) or checks.DEFAULT_FORMAT
+        return (await store.defaults(connection, tenant)).payload_format or checks.DEFAULT_FORMAT
 
     async def _check_format(self, connection: Any, name: str) -> None:
         if not payload.is_built_in(name) and not await store.formats(connection, [name]):

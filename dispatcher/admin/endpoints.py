@@ -14,6 +14,7 @@ from dispatcher.model import EndpointId, EndpointState
 from dispatcher.operational import disabled
 from dispatcher.profiles.known import V1A
 from dispatcher.signature import new_private_key, new_secret, public_key_of
+from dispatcher.store import definitions as definition_store
 from dispatcher.store import deliveries as delivery_store
 from dispatcher.store import endpoints as store
 from dispatcher.store import operational as operational_store
@@ -34,14 +35,13 @@ class EndpointsAdmin(HandshakesAdmin):
     async def create_webhook(self, tenant: str, draft: WebhookDraft) -> EndpointRow:
         """Create a webhook; the answer alone holds its `secret`.
 
-        Where the draft names a preset, it fills in what is not given. Where it says so, the subscriber is asked first.
+        Where the draft names a preset, or else the tenant, it fills in what is not given. Where the draft says so, the
+        subscriber is asked first.
         """
-        draft = checks.with_preset(draft)
         way = verification(draft.verification)
-        settings = checks.settings_of(draft, https_only=self._https_only, policy=self._policy)
         secret = new_secret() if draft.secret is None else draft.secret
         async with self._transaction() as connection:
-            settings = await self._admitted(connection, tenant, draft, settings, secret)
+            settings = await self._admitted(connection, tenant, draft, secret)
         settings = await self._agreed(
             tenant, settings, [secret], verification=way, refuses_wrong_signatures=draft.refuses_wrong_signatures
         )
@@ -55,15 +55,18 @@ class EndpointsAdmin(HandshakesAdmin):
         # in the order in which they were given: it is an answer to that request
         return replace(endpoint, secret=secret, public_key=public_key, subscriptions=settings.subscriptions)
 
-    async def _admitted(
-        self, connection: Any, tenant: str, draft: WebhookDraft, settings: EndpointSettings, secret: str
-    ) -> EndpointSettings:
-        """Check what only the database knows: the tenant, the catalogue's event types, formats and profiles."""
+    async def _admitted(self, connection: Any, tenant: str, draft: WebhookDraft, secret: str) -> EndpointSettings:
+        """Check a draft, also against what only the database knows: the tenant, event types, formats and profiles."""
         await self._tenant(connection, tenant)
+        defaults = await definition_store.defaults(connection, tenant)
+        draft = replace(
+            draft,
+            payload_format=draft.payload_format or defaults.payload_format,
+            preset=draft.preset or defaults.preset,
+        )
+        settings = checks.settings_of(checks.with_preset(draft), https_only=self._https_only, policy=self._policy)
         admitted = await self._doorkeeper.admit(connection, settings.subscriptions)
         settings = replace(settings, subscriptions=admitted)
-        if draft.payload_format is None:
-            settings = replace(settings, payload_format=await self._default_format(connection, tenant))
         await self._fit(connection, settings, [secret])
         return settings
 

@@ -37,6 +37,7 @@ def tenant_json(tenant: Tenant) -> Json:
         "name": tenant.name,
         "parent": tenant.parent,
         **({} if tenant.payload_format is None else {"payloadFormat": tenant.payload_format}),
+        **({} if tenant.preset is None else {"preset": tenant.preset}),
         "shard": tenant.shard,
     }
 

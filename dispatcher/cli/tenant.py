@@ -58,16 +58,25 @@ def update(
     name: Name,
     *,
     payload_format: Annotated[
-        str, typer.Option("--payload-format", metavar="NAME", help="For its new webhooks; empty: as the tenant above.")
-    ],
+        str | None,
+        typer.Option("--payload-format", metavar="NAME", help="Pin them to this; empty: as the tenant above."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", metavar="NAME", help="Set them up as this; empty: as the tenant above.")
+    ] = None,
 ) -> None:
-    """Say which payload format a tenant's new webhooks are pinned to, and those of the tenants below it.
+    """Say what a tenant's new webhooks get, and those of the tenants below it, where nothing else is chosen.
 
-    Webhooks that are there stay pinned to theirs: `dispatcher webhook update ID --payload-format NAME` moves one.
+    Webhooks that are there stay as they are: `dispatcher webhook update ID --payload-format NAME` moves one.
 
     Examples:
       dispatcher tenant update acme --payload-format vsee/2.0
+      dispatcher tenant update acme --preset decoda
     """
-    from dispatcher.admin import views
+    from dispatcher.admin import UNSET, views
 
-    call.show(views.tenant_json(call.ask(lambda admin: admin.set_default_format(name, payload_format or None))))
+    chosen = {
+        "payload_format": UNSET if payload_format is None else payload_format or None,
+        "preset": UNSET if preset is None else preset or None,
+    }
+    call.show(views.tenant_json(call.ask(lambda admin: admin.set_defaults(name, **chosen))))

@@ -93,15 +93,22 @@ async def users_of_profile(connection: asyncpg.Connection, name: str) -> list[En
     return [EndpointId(row["id"]) for row in await connection.fetch(SQL.users_of_profile, name)]
 
 
-async def default_format(connection: asyncpg.Connection, tenant: str) -> str | None:
-    """Return what a tenant's new endpoints are pinned to: what it names, or the nearest tenant above it that names one."""
-    found: str | None = await connection.fetchval(SQL.default_format, tenant)
-    return found
+@dataclass(frozen=True, slots=True)
+class DefaultSettings:
+    """What new endpoints get that choose none."""
+
+    payload_format: str | None
+    preset: str | None
 
 
-async def set_default_format(connection: asyncpg.Connection, tenant: str, full_name: str | None) -> None:
-    """Set what a tenant's new endpoints are pinned to; null: what is above it decides."""
-    await connection.execute(SQL.set_default_format, tenant, full_name)
+async def defaults(connection: asyncpg.Connection, tenant: str) -> DefaultSettings:
+    """Return what a tenant's new endpoints get: what it names, or the nearest tenant above it that names one."""
+    return DefaultSettings(**await connection.fetchrow(SQL.defaults, tenant))
+
+
+async def set_defaults(connection: asyncpg.Connection, tenant: str, settings: DefaultSettings) -> None:
+    """Set what a tenant's new endpoints get; null: what is above it decides."""
+    await connection.execute(SQL.set_defaults, tenant, settings.payload_format, settings.preset)
 
 
 def _list(names: Sequence[str] | None) -> list[str] | None:

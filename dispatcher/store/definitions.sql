@@ -90,19 +90,19 @@ from dispatcher.endpoints
 where $1 = any (endpoints.signing_profiles)
   and endpoints.archived_at is null;
 
--- name: default_format
--- The payload format of the nearest tenant, itself first, that names one: $1 tenant.
-select above.payload_format
+-- name: defaults
+-- What a tenant's new webhooks get that choose none: of the nearest tenant, itself first, that names one: $1 tenant.
+select
+  (array_agg(above.payload_format order by chain.distance) filter (where above.payload_format is not null))[1]
+    as payload_format,
+  (array_agg(above.preset order by chain.distance) filter (where above.preset is not null))[1] as preset
 from dispatcher.tenants
 cross join lateral unnest(tenants.name || tenants.ancestors) with ordinality as chain (name, distance)
 join dispatcher.tenants as above on above.name = chain.name
-where tenants.name = $1
-  and above.payload_format is not null
-order by chain.distance
-limit 1;
+where tenants.name = $1;
 
--- name: set_default_format
--- Set what a tenant's new webhooks are pinned to: $1 tenant, $2 full name or null.
+-- name: set_defaults
+-- Set what a tenant's new webhooks get: $1 tenant, $2 payload format or null, $3 preset or null.
 update dispatcher.tenants
-set payload_format = $2
+set payload_format = $2, preset = $3
 where tenants.name = $1;

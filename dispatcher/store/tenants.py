@@ -23,6 +23,8 @@ class Tenant:
     created_at: datetime
     payload_format: str | None = None
     """What its new endpoints are pinned to; null: what the nearest tenant above it has, or `standard`."""
+    preset: str | None = None
+    """What its new endpoints are set up as; null: what the nearest tenant above it has, or nothing."""
 
 
 async def insert(connection: asyncpg.Connection, name: str, *, parent: str | None) -> Tenant | None:

@@ -10,19 +10,19 @@ from (select) as one
 left join dispatcher.tenants as parent on parent.name = $2
 on conflict (name) do nothing
 returning tenants.name, tenants.parent, tenants.root, tenants.shard, tenants.created_at,
-  tenants.payload_format;
+  tenants.payload_format, tenants.preset;
 
 -- name: one
 -- A tenant: $1 name.
 select tenants.name, tenants.parent, tenants.root, tenants.shard, tenants.created_at,
-  tenants.payload_format
+  tenants.payload_format, tenants.preset
 from dispatcher.tenants
 where tenants.name = $1;
 
 -- name: every
 -- All tenants by name.
 select tenants.name, tenants.parent, tenants.root, tenants.shard, tenants.created_at,
-  tenants.payload_format
+  tenants.payload_format, tenants.preset
 from dispatcher.tenants
 order by tenants.name;
 

@@ -86,7 +86,7 @@ async def test_a_format_that_is_not_there_is_refused(database: str) -> None:
         for call in (
             admin.create_webhook("acme", draft(payload_format="ours/3")),
             admin.update_webhook(webhook.id, WebhookChanges(payload_format="ours/3")),
-            admin.set_default_format("acme", "ours/3"),
+            admin.set_defaults("acme", payload_format="ours/3"),
             admin.payload_format("ours/3"),
             admin.drop_format("ours/3"),
             admin.deprecate_format("ours/3", None),
@@ -103,18 +103,44 @@ async def test_new_webhooks_are_pinned_to_the_nearest_default(database: str) -> 
         await admin.create_tenant("clinic", parent="group")
         await admin.create_tenant("ward", parent="clinic")
         before = await admin.create_webhook("ward", draft())
-        await admin.set_default_format("group", "vsee/1.0")
+        await admin.set_defaults("group", payload_format="vsee/1.0")
         of_group = await admin.create_webhook("ward", draft())
-        await admin.set_default_format("clinic", "vsee/2.0")
+        await admin.set_defaults("clinic", payload_format="vsee/2.0")
         of_clinic = await admin.create_webhook("ward", draft())
         own = await admin.create_webhook("ward", draft(payload_format="raw"))
         cleared = await admin.update_webhook(own.id, WebhookChanges(payload_format=None))
-        await admin.set_default_format("clinic", None)
+        await admin.set_defaults("clinic", payload_format=None)
         after = await admin.create_webhook("clinic", draft())
         unchanged = await admin.webhook(before.id)
 
     chosen = [one.payload_format for one in (before, of_group, of_clinic, own, cleared, after, unchanged)]
     assert chosen == ["standard", "vsee/1.0", "vsee/2.0", "raw", "vsee/2.0", "vsee/1.0", "standard"]
+
+
+async def test_new_webhooks_are_set_up_by_the_nearest_preset(database: str) -> None:
+    """A tenant's own or that of one above; what is given, and a format that is named for the tenant, come first."""
+    async with open_admin(database) as admin:
+        await admin.create_tenant("group")
+        await admin.create_tenant("clinic", parent="group")
+        set_up = await admin.set_defaults("group", preset="decoda")
+        plain = await admin.create_webhook("clinic", draft())
+        own = await admin.create_webhook("clinic", draft(preset="healthie"))
+        bare = await admin.create_webhook("clinic", draft(preset="standard"))
+        given = await admin.create_webhook("clinic", draft(retry_schedule="none"))
+        await admin.set_defaults("clinic", payload_format="raw")
+        formatted = await admin.create_webhook("clinic", draft())
+        with pytest.raises(InvalidInput, match="no preset"):
+            await admin.set_defaults("clinic", preset="decodda")
+        await admin.set_defaults("group", preset=None)
+        after = await admin.create_webhook("group", draft())
+
+    assert set_up.preset == "decoda"
+    assert (plain.payload_format, plain.signing_profiles) == ("decoda/1.0", ("standard", "decoda"))
+    assert (own.payload_format, own.signing_profiles) == ("raw", ("standard", "healthie"))
+    assert (bare.payload_format, bare.signing_profiles) == ("standard", ("standard",))
+    assert (given.payload_format, given.retry_schedule) == ("decoda/1.0", ())
+    assert (formatted.payload_format, formatted.retry_schedule) == ("raw", (1, 5, 15, 60, 300, 900))
+    assert (after.payload_format, after.retry_schedule) == ("standard", None)
 
 
 async def test_a_deprecated_format_says_when_and_goes_on(database: str) -> None:
