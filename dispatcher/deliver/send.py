@@ -151,7 +151,8 @@ class Send:
             outcome = Blocked("a fault of the service; see its log for delivery.broke", 0.0, None)
         finally:
             self._tasks.pop(delivery.id, None)
-        self._finish(delivery, subscriber, outcome, started)
+        # the endpoint may have been read anew meanwhile: what changes in its health belongs to what is known of it now
+        self._finish(delivery, self._subscribers.get(delivery.endpoint_id) or subscriber, outcome, started)
         self.start()
 
     async def _send(self, delivery: Delivery, subscriber: Subscriber, started: float) -> Outcome:
