@@ -4,7 +4,8 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
   if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then command -v $$name; break; fi; done)
 BIN := .venv/bin
 READY := .venv/ready
-PYTEST := $(BIN)/pytest -n 3 # more at once than cores: most tests wait for something
+# two at once: one for the tests that start processes, one after the other, and one for all the others
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 .PHONY: help demo test check format clean
 

@@ -208,7 +208,9 @@ async def test_recording_reads_only_its_batch(grown: tuple[Any, list[UUID]]) -> 
         *[[None] * count for _ in range(5)],
     ]
 
-    touched, sequential = await rows_touched(connection, deliveries.SQL.record, *columns, None)
+    seen: list[list[Any]] = [[None] * count for _ in range(10)]
+
+    touched, sequential = await rows_touched(connection, deliveries.SQL.record, *columns, None, *seen, "a worker")
 
     assert touched < 20 * count
     assert hot(sequential) == set()
