@@ -13,7 +13,7 @@ async def test_a_failure_counts_though_the_endpoint_was_read_anew_meanwhile(data
     go = asyncio.Event()
     async with Receiver() as receiver, working(database) as worker:
         receiver.on("/", answer(500, after=go))
-        endpoint_id = EndpointId(await make_endpoint(connection, f"{receiver.url}/"))
+        endpoint_id = EndpointId(await make_endpoint(connection, f"{receiver.url}/", retry_schedule=[3600.0]))
         await insert_event(connection)
         await receiver.wait_for(1)
         assert worker._engine is not None
