@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
+import aiohttp
 import pytest
 from standardwebhooks import Webhook
 
@@ -28,7 +29,7 @@ from dispatcher.store.pool import open_pool
 from support.catalogs import example
 from support.mail import Sink, mail_server
 from support.receiver import Received, Receiver, answer
-from support.serving import serving
+from support.serving import Serving, serving
 from support.world import make_tenant, until
 
 pytestmark = pytest.mark.system
@@ -44,6 +45,7 @@ class World:
     admin: Admin
     receiver: Receiver
     connection: Any
+    process: Serving
 
     async def webhook(self, path: str, *, tenant: str = "acme", **fields: Any) -> EndpointRow:
         """Create a webhook for everything at a path of the receiver."""
@@ -92,8 +94,8 @@ async def living(database: str, connection: Any, *, mail: Sink | None = None) ->
     admin = Admin(pool, sealer=Sealer(), policy=AddressPolicy(settings.egress.allow_subnets), https_only=False)
     await make_tenant(connection)
     try:
-        async with Receiver() as receiver, service:
-            yield World(admin, receiver, connection)
+        async with Receiver() as receiver, service as process:
+            yield World(admin, receiver, connection, process)
     finally:
         await pool.close()
 
@@ -188,6 +190,35 @@ async def test_decoda(database: str, connection: Any) -> None:
         assert fits(event_type, message, document)
         assert decoda_accepts(secret, request)
     assert {"CALL_RECIEVED", "MESSAGE_RECIEVED", "EMAIL_RECIEVED"} <= {document_of(one)["type"] for one in requests}
+
+
+async def test_decodas_create_call(database: str, connection: Any) -> None:
+    """As published, without a word about presets: the tenant's decides, and the new webhook behaves as theirs did."""
+    async with living(database, connection) as world:
+        await world.admin.set_defaults("acme", preset="decoda")
+        key = (await world.admin.create_key("acme")).key
+        address = (await world.process.says("api.listening"))["address"]
+        url = f"{world.receiver.url}/decoda"
+        asked = {"notificationEmail": None, "subscriptions": ["PATIENT_CREATED", "CALL_RECIEVED"], "url": url}
+        async with (
+            aiohttp.ClientSession(headers={"TENANT": "acme", "API-KEY": key}) as session,
+            session.post(f"{address}/v1/webhook/create", json=asked) as response,
+        ):
+            assert response.status == 200, await response.text()
+            created = await response.json()
+
+        await world.insert("CALL_RECIEVED", '{"id": "call_1"}')
+        await world.insert("CALL_MADE", '{"id": "call_2"}')
+        (request,) = await world.arrived("/decoda", 1)
+
+    published = ["createdDate", "id", "notificationEmail", "secret", "subscriptions", "updatedDate", "url"]
+    assert list(created)[:7] == published
+    assert {name: created[name] for name in asked} == asked
+    assert created["updatedDate"] is None
+    assert created["retrySchedule"] == [1, 5, 15, 60, 300, 900]
+    assert document_of(request)["type"] == "CALL_RECIEVED"
+    assert list(document_of(request)) == ["id", "type", "data", "createdDate", "alertId"]
+    assert decoda_accepts(created["secret"], request)
 
 
 async def test_decoda_mails_after_the_last_attempt(database: str, connection: Any) -> None:
