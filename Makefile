@@ -4,8 +4,8 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
   if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then command -v $$name; break; fi; done)
 BIN := .venv/bin
 READY := .venv/ready
-# two at once: one for the tests that start processes, one after the other, and one for all the others
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+# three at once, two of them for the tests that start processes; then, alone, those that compare times
+PYTEST = $(BIN)/pytest -n 3 --dist loadgroup -m "not quiet" $(1) && $(BIN)/pytest -m quiet $(1)
 
 .PHONY: help demo test check format clean
 
@@ -16,8 +16,8 @@ demo: $(READY) ## Show the whole thing on this machine, with its own Postgres
 	@$(BIN)/dispatcher demo
 
 test: $(READY) ## Run the tests, on the embedded Postgres and on an installed one
-	@$(PYTEST)
-	@if PYTHONPATH=tests $(BIN)/python -m support.postgres; then $(PYTEST) --postgres=system; fi
+	@$(call PYTEST,--postgres=embedded)
+	@if PYTHONPATH=tests $(BIN)/python -m support.postgres; then $(call PYTEST,--postgres=system); fi
 
 check: $(READY) ## Run all that CI runs: ruff, mypy, import-linter, the tests
 	@$(BIN)/ruff check

@@ -33,10 +33,11 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several run at once, keep the tests that start processes apart from each other: they need the machine."""
+    """Where several run at once, let no more than two of the tests that start processes: they need the machine."""
+    files = sorted({item.path for item in items if item.get_closest_marker("system") is not None})
     for item in items:
-        if item.get_closest_marker("system") is not None:
-            item.add_marker(pytest.mark.xdist_group("system"))
+        if item.path in files:
+            item.add_marker(pytest.mark.xdist_group(f"system {files.index(item.path) % 2}"))
 
 
 @pytest.fixture(scope="session")

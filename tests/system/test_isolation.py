@@ -82,6 +82,7 @@ async def waiting(connection: Any, tenant: str) -> int:
 
 
 @pytest.mark.system
+@pytest.mark.quiet
 @pytest.mark.parametrize("tenant", ["another", "big"], ids=["another tenant", "the same tenant"])
 async def test_a_hanging_a_refusing_and_a_flooded_endpoint_slow_nobody_down(
     database: str, connection: Any, tenant: str

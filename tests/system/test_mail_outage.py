@@ -67,6 +67,7 @@ def recipients(sink: Sink) -> Counter[str]:
 
 
 @pytest.mark.system
+@pytest.mark.quiet
 async def test_a_death_wave_without_a_mail_server_is_told_when_it_is_back(database: str, connection: Any) -> None:
     """Dispatch is unhurt; each endpoint gets a first mail and a digest or two, once each, and they hold every death."""
     others = [f"other{number}" for number in range(OTHERS)]

@@ -103,13 +103,13 @@ async def test_workers_that_join_and_leave_under_load_cause_no_duplicate(databas
     async with Receiver() as receiver, AsyncExitStack() as stack:
         receiver.on(ANY, delayed(0.05))
         await make_endpoints(connection, receiver)
-        first = await stack.enter_async_context(serving(database, shards__lease="6s"))
-        second = await stack.enter_async_context(serving(database, shards__lease="6s"))
+        first = await stack.enter_async_context(serving(database, shards__lease="10s"))
+        second = await stack.enter_async_context(serving(database, shards__lease="10s"))
         await shared_by(connection, 2)
         # paced: the load lasts for as long as the workers come and go
         pacing = asyncio.create_task(insert_in_batches(connection, batches=25, every=0.4))
 
-        third = await stack.enter_async_context(serving(database, shards__lease="6s"))
+        third = await stack.enter_async_context(serving(database, shards__lease="10s"))
         await third.says("shards.taken")
         assert await first.terminate() == 0
         joined_and_left_before_the_end = not pacing.done()
@@ -133,14 +133,14 @@ async def insert_in_batches(connection: Any, *, batches: int, every: float) -> N
 
 async def test_a_worker_keeps_what_it_was_about_to_give_back(database: str, connection: Any) -> None:
     """Another one came and went before the surplus was drained: its endpoints get what comes then."""
-    async with Receiver() as receiver, serving(database, shards__lease="1s") as stays:
+    async with Receiver() as receiver, serving(database, shards__lease="3s") as stays:
         answered = asyncio.Event()
         receiver.on(ANY, answer(204, after=answered))
         await make_endpoints(connection, receiver)
         await insert_for_all(connection, len(TENANTS))
         await receiver.wait_for(len(TENANTS), timeout=20)
 
-        async with serving(database, shards__lease="1s") as goes:
+        async with serving(database, shards__lease="3s") as goes:
             await goes.says("shards.taken")
             assert await goes.terminate() == 0
         await shared_by(connection, 1)
