@@ -1,6 +1,5 @@
 """Envelopes: the exact bytes and headers that are sent to one endpoint, by its payload format and its secrets. Pure."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from dispatcher.errors import InvalidInput
@@ -65,7 +64,3 @@ class Envelopes:
             for profile in self._profiles:
                 headers.update(profile.headers(message, now=now))
         return headers
-
-
-Headers = Callable[[Event, bytes], dict[str, str]]
-"""Returns the headers of a request, signed."""

@@ -79,8 +79,3 @@ def _digest(keyed: hmac.HMAC, content: bytes) -> bytes:
     copy = keyed.copy()
     copy.update(content)
     return copy.digest()
-
-
-def ends_of(secrets: Sequence[Secret]) -> list[float | None]:
-    """Return when each secret stops being used."""
-    return [secret.expires_at for secret in secrets]
