@@ -7,8 +7,6 @@ from typing import Protocol
 
 from yarl import URL
 
-from dispatcher.model import Secret
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
