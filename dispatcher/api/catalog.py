@@ -33,7 +33,8 @@ class AsyncApi(BaseModel):
 
     asyncapi: str
     info: dict[str, Any]
-    channels: dict[str, Any]
+    channels: dict[str, Any] = {}
+    """One for each event type; left out where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ The one place of the command line that knows how the application is put together
 
 import asyncio
 import inspect
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -51,6 +52,8 @@ class Call:
 
     def ask(self, question: "Callable[[Admin], Awaitable[T]]") -> T:
         """Open the database, ask one thing of the administration, and close all."""
+        # an interrupted connection would be told of, beside the interrupt itself
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         return asyncio.run(self._answer(question))
 
     async def _answer(self, question: "Callable[[Admin], Awaitable[T]]") -> T:
