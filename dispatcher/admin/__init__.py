@@ -4,6 +4,7 @@ Every method raises `InvalidInput` (naming the field) or `NotFound`, with a mess
 with a `tenant` argument acts for that tenant alone, to which others' things do not exist; without it, for an operator.
 """
 
+from dispatcher.admin.audit import AuditAdmin, AuditPage
 from dispatcher.admin.catalog import CatalogAdmin
 from dispatcher.admin.definitions import DefinitionRow
 from dispatcher.admin.deliveries import DeliveriesAdmin
@@ -11,8 +12,10 @@ from dispatcher.admin.endpoints import EndpointsAdmin
 from dispatcher.admin.events import EventsAdmin
 from dispatcher.admin.explain import ExplainAdmin
 from dispatcher.admin.inputs import UNSET, LogFilter, NewEvent, Unset, WebhookChanges, WebhookDraft
+from dispatcher.admin.links import ConsoleKey, LinksAdmin, PortalLink
 from dispatcher.admin.log import LogAdmin
 from dispatcher.admin.once import Given, OnceAdmin
+from dispatcher.admin.operators import OperatorsAdmin
 from dispatcher.admin.replays import ReplayDraft, ReplaysAdmin
 from dispatcher.admin.results import (
     DeliveryDetails,
@@ -26,9 +29,11 @@ from dispatcher.admin.results import (
 )
 from dispatcher.admin.secrets import SecretsAdmin
 from dispatcher.admin.tenants import TenantsAdmin
+from dispatcher.store.audit import AuditRow, Deed
 from dispatcher.store.endpoints import EndpointRow, HealthRow, SecretRow
 from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
 from dispatcher.store.keys import Key
+from dispatcher.store.operators import Operator
 from dispatcher.store.replays import Fate, ReplayRow, ReplayState
 from dispatcher.store.tenants import Tenant
 
@@ -36,6 +41,10 @@ __all__ = [
     "UNSET",
     "Admin",
     "AttemptRow",
+    "AuditPage",
+    "AuditRow",
+    "ConsoleKey",
+    "Deed",
     "DefinitionRow",
     "DeliveryDetails",
     "DeliveryPage",
@@ -54,6 +63,8 @@ __all__ = [
     "LoggedDelivery",
     "NewEvent",
     "NewKey",
+    "Operator",
+    "PortalLink",
     "ReplayDraft",
     "ReplayRow",
     "ReplayState",
@@ -76,5 +87,8 @@ class Admin(
     ExplainAdmin,
     OnceAdmin,
     CatalogAdmin,
+    OperatorsAdmin,
+    AuditAdmin,
+    LinksAdmin,
 ):
     """Everything that people do, by noun; one object for the command line, the HTTP API and the console."""

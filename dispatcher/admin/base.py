@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from dispatcher.addresses import AddressPolicy
+from dispatcher.admin.held import Held
 from dispatcher.clock import Clock
 from dispatcher.doorkeeper import Doorkeeper
 from dispatcher.egress import Request, Sender
@@ -79,6 +81,12 @@ class Base:
                 return
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 yield connection
+
+    def _joining(self, connection: Any) -> Self:
+        """Return an `Admin` like this one whose transactions are parts of the one that is open on `connection`."""
+        joining = copy(self)
+        joining._pool = Held(connection)  # noqa: SLF001 - of its own kind
+        return joining
 
     def _now(self) -> datetime | None:
         return self._clock.override()

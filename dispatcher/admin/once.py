@@ -1,8 +1,6 @@
 """Does a thing once however often it is asked for under one `Idempotency-Key`: the answer is kept, and given again."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from copy import copy
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -80,24 +78,7 @@ class OnceAdmin(Base):
             )
         return Given(found.status, self._sealer.open(found.body.data, found.body.key))
 
-    def _joining(self, connection: Any) -> Self:
-        """Return an `Admin` like this one whose transactions are parts of the one that is open on `connection`."""
-        joining = copy(self)
-        joining._pool = _Held(connection)  # noqa: SLF001 - of its own kind
-        return joining
-
 
 def _check(key: str) -> None:
     if not 1 <= len(key) <= checks.MOST_CHARACTERS or not checks.is_storable(key):
         raise InvalidInput(f"An idempotency key is 1 to {checks.MOST_CHARACTERS} characters.", field=FIELD)
-
-
-class _Held:
-    """Stands in for a pool; its one connection is in a transaction already, in which others become savepoints."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[Any]:
-        yield self._connection

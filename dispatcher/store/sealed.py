@@ -1,4 +1,6 @@
-"""Seals anew what is stored sealed, wherever it is: endpoints' secrets, and answers that may hold one. Opens no transaction."""
+"""Seals anew what is stored sealed, wherever it is: endpoints' secrets, answers that may hold one,
+the console's key. Opens no transaction.
+"""
 
 from collections.abc import Sequence
 
@@ -33,7 +35,10 @@ async def reseal(connection: asyncpg.Connection, sealer: Sealer, *, limit: int) 
         _resealed(answers, sealer),
         sealer.current,
     )
-    return len(secrets) + len(answers)
+    keys = await connection.fetch(SQL.stale_console_key, sealer.current)
+    for resealed in _resealed(keys, sealer):
+        await connection.execute(SQL.reseal_console_key, resealed, sealer.current)
+    return len(secrets) + len(answers) + len(keys)
 
 
 def _resealed(rows: Sequence[asyncpg.Record], sealer: Sealer) -> list[bytes]:
