@@ -157,6 +157,8 @@ class ApiSettings(Section):
     """Requests a second for each key, twice as many at once; 0 for any number."""
     pool_size: int = Field(5, ge=1, le=100, examples=["5"])
     """Connections to the database, beside those of the workers."""
+    public_url: str | None = Field(None, pattern="^https?://[^ ]+$", examples=['"https://webhooks.example.com"'])
+    """Where tenants reach this listener; links to `/portal` begin with it. Null: `http://` and `listen`."""
 
 
 class OpsSettings(Section):
@@ -167,6 +169,19 @@ class OpsSettings(Section):
         None, pattern="^https?://[^ ]+$", examples=['"https://dispatcher.internal.example"']
     )
     """Where people reach the console; mails link to it. Null: no links."""
+
+
+class ConsoleSettings(Section):
+    """Who may use the console."""
+
+    session: Positive = Field(43200.0, examples=['"12h"'])
+    """Seconds from signing in until one has to do so again."""
+    trusted_header: str | None = Field(
+        None, pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", examples=['"X-Forwarded-User"']
+    )
+    """A proxy names the operator in it, and nobody signs in here; null: people sign in."""
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_list)] = Field((), examples=['["127.0.0.1/32"]'])
+    """From where the header is believed."""
 
 
 class EgressSettings(Section):
@@ -289,6 +304,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     api: ApiSettings = ApiSettings()
     ops: OpsSettings = OpsSettings()
+    console: ConsoleSettings = ConsoleSettings()
     egress: EgressSettings = EgressSettings()
     delivery: DeliverySettings = DeliverySettings()
     retry: RetrySettings = RetrySettings()
