@@ -5,7 +5,7 @@ steps; `drain` ends them in the order in which they need each other.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from random import Random
 from typing import Final
 
@@ -28,11 +28,17 @@ from dispatcher.sealing import Sealer
 from dispatcher.service import Step, finish
 from dispatcher.settings import Settings
 from dispatcher.shards import Hooks, Shards
+from dispatcher.statistics import Statistics
 from dispatcher.store import shards as shard_store
 from dispatcher.store.pool import Pool, is_outage
+from dispatcher.store.statistics import Load
+from dispatcher.tally import Backlog, Tally
 
 LAST_RESULTS_SECONDS: Final = 5.0
 """How long a database that is away is given to take the last results, at the end."""
+
+STATISTICS_SECONDS: Final = 2.0
+"""And the last counts, which are worth no long wait."""
 
 LEAVE_SECONDS: Final = 3.0
 """And to take back the shards; without it they are free when the leases run out."""
@@ -70,7 +76,8 @@ class Engine:
                 disable_after=settings.health.disable_after,
             )
         )
-        ownership = Ownership()
+        self._ownership = ownership = Ownership()
+        self._tally = tally = Tally(clock)
         self.send = Send(
             lanes=lanes,
             subscribers=subscribers,
@@ -89,6 +96,7 @@ class Engine:
             subscribers=subscribers,
             clock=clock,
             metrics=metrics,
+            tally=tally,
             store_answers=settings.delivery.store_answers,
             worker=f"{identity.host}:{identity.pid}",
             on_work=self._on_work,
@@ -102,6 +110,7 @@ class Engine:
             clock=clock,
             jitter=settings.retry.jitter,
             metrics=metrics,
+            tally=tally,
             busy=self._busy,
             on_work=self._on_work,
         )
@@ -130,6 +139,7 @@ class Engine:
             subscribers=subscribers,
             clock=clock,
             metrics=metrics,
+            tally=tally,
             on_work=self._on_work,
         )
         self.fanout = Fanout(
@@ -160,6 +170,7 @@ class Engine:
             lease=settings.shards.lease,
             metrics=metrics,
         )
+        self.statistics = Statistics(pool, worker=identity.id, tally=tally, load=self._load)
 
     @property
     def steps(self) -> Sequence[Step]:
@@ -174,6 +185,7 @@ class Engine:
             self.record,
             self.reap,
             self.replay,
+            self.statistics,
         )
 
     # what the parts ask of each other
@@ -198,6 +210,17 @@ class Engine:
     def _busy(self) -> list[DeliveryId]:
         """Deliveries that are being sent, or whose result is not written yet."""
         return self.send.in_flight + self.record.waiting
+
+    def _load(self) -> Load:
+        """Tell what this worker does now; without shards nothing waits for it."""
+        backlog = self._tally.backlog if self._ownership.epochs else Backlog()
+        return Load(
+            due=backlog.due,
+            oldest_due_seconds=backlog.oldest_seconds,
+            in_flight=self._lanes.in_flight(),
+            held=self._lanes.held,
+            lanes=len(self._subscribers),
+        )
 
     def _held_back(self, shards: Sequence[Shard]) -> None:
         for shard in shards:
@@ -228,21 +251,25 @@ class Engine:
         makers = (self.fanout, self.replay)
         await stop(*(step.name for step in (*makers, self.pulling, self.refresh, self.sweep, self.send)))
         cut = await self.send.stop(grace=grace)
-        await stop(self.record.name, self.reap.name, self.shards.name)
+        await stop(self.record.name, self.reap.name, self.statistics.name, self.shards.name)
         if not await finish(self._write_last_results(), within=LAST_RESULTS_SECONDS):
             logger.error("results.lost", results=len(self.record.waiting), effect="they will be sent again")
+        await self._try(self.statistics.write_all(), within=STATISTICS_SECONDS)
         await self._leave()
         logger.info("worker.drained", cut_short=cut)
 
     async def _leave(self) -> None:
+        if not await self._try(self.shards.leave(), within=LEAVE_SECONDS):
+            logger.warning("shards.not_given_back", effect="others take them when the leases run out")
+
+    async def _try(self, work: Coroutine[None, None, None], *, within: float) -> bool:
+        """Do what a database that is away may leave undone; tell whether it is done."""
         try:
-            left = await finish(self.shards.leave(), within=LEAVE_SECONDS)
+            return await finish(work, within=within)
         except Exception as error:
             if not is_outage(error):
                 raise
-            left = False
-        if not left:
-            logger.warning("shards.not_given_back", effect="others take them when the leases run out")
+            return False
 
     async def _write_last_results(self) -> None:
         while self.record.waiting:

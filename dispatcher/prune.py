@@ -17,6 +17,7 @@ from dispatcher.store import outbox as outbox_store
 from dispatcher.store import partitions as store
 from dispatcher.store import replays as replay_store
 from dispatcher.store import shards as shard_store
+from dispatcher.store import statistics as statistics_store
 from dispatcher.store.pool import Connection, Pool, is_locked_out
 
 AHEAD: Final = 14
@@ -28,6 +29,9 @@ LOCK_MILLISECONDS: Final = 200
 ROWS: Final = 5000
 """Rows deleted in one statement."""
 
+MINUTES_KEPT: Final = timedelta(days=2)
+"""Of the service's counters by the minute, which are for looking at the last hours; quarters of an hour stay."""
+
 logger = structlog.get_logger()
 
 
@@ -38,6 +42,7 @@ class Retention:
     events: int
     deliveries: int
     attempts: int
+    statistics: int
 
     def of(self, parent: str) -> int:
         """Return the days for a table."""
@@ -46,6 +51,8 @@ class Retention:
                 return self.attempts
             case "finished_deliveries":
                 return self.deliveries
+            case "endpoint_statistics":
+                return self.statistics
             case _:
                 return self.events
 
@@ -79,6 +86,7 @@ class Prune:
                 pass
             async with connection.transaction():
                 await shard_store.forget_dead_workers(connection)
+                await self._forget_statistics(connection)
         return 0
 
     async def _create(self, connection: Connection, parent: str) -> None:
@@ -113,6 +121,14 @@ class Prune:
                 limit=ROWS,
                 now=self._clock.override(),
             )
+
+    async def _forget_statistics(self, connection: Connection) -> None:
+        await statistics_store.forget(
+            connection,
+            minutes_for=MINUTES_KEPT.total_seconds(),
+            quarters_for=timedelta(days=self._retention.statistics).total_seconds(),
+            now=self._clock.override(),
+        )
 
     async def _drop(self, connection: Connection, parent: str) -> None:
         horizon = await self._horizon(connection, parent)

@@ -264,6 +264,7 @@ class RetentionSettings(Section):
     events: Days = Field(90, examples=["90"])
     deliveries: Days = Field(90, examples=["90"])
     attempts: Days = Field(30, examples=["30"])
+    statistics: Days = Field(90, examples=["90"])
 
 
 class OutboxSettings(Section):

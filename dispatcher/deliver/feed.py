@@ -22,6 +22,7 @@ from dispatcher.store import deliveries as store
 from dispatcher.store import endpoints as endpoint_store
 from dispatcher.store import outbox as outbox_store
 from dispatcher.store.pool import Connection, Pool
+from dispatcher.tally import Tally
 
 PULL: Final = 500
 """Deliveries a reading, of all lanes together."""
@@ -232,6 +233,7 @@ class Sweep:
         subscribers: Subscribers,
         clock: Clock,
         metrics: Metrics,
+        tally: Tally,
         on_work: Callable[[], None],
     ) -> None:
         self._pool = pool
@@ -240,6 +242,7 @@ class Sweep:
         self._subscribers = subscribers
         self._clock = clock
         self._metrics = metrics
+        self._tally = tally
         self._on_work = on_work
         self._pause = SWEEP_EVERY
 
@@ -272,7 +275,9 @@ class Sweep:
             now = self._clock.now()
             due = [work for work in works if work.due_at <= now]
             count = await store.count_due(connection, due, most=COUNTED) if due else 0
-        self._metrics.due(count, oldest_age=max((now - work.due_at for work in due), default=0.0))
+        oldest_age = max((now - work.due_at for work in due), default=0.0)
+        self._metrics.due(count, oldest_age=oldest_age)
+        self._tally.waits(count, oldest_seconds=oldest_age)
         if suspects := self._overlooked(due):
             # Much may have been written down since that was read: only what a second reading still finds is overtaken.
             async with self._pool.acquire() as connection:

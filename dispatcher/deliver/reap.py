@@ -29,6 +29,7 @@ from dispatcher.store import notices as notice_store
 from dispatcher.store import operational as operational_store
 from dispatcher.store import outbox as outbox_store
 from dispatcher.store.pool import Connection, Pool
+from dispatcher.tally import Tally
 
 BATCH: Final = 1000
 """Deliveries ended in one statement."""
@@ -53,6 +54,7 @@ class Reap:
         clock: Clock,
         jitter: float,
         metrics: Metrics,
+        tally: Tally,
         busy: Callable[[], Sequence[DeliveryId]],
         on_work: Callable[[], None],
     ) -> None:
@@ -63,6 +65,7 @@ class Reap:
         self._clock = clock
         self._jitter = jitter
         self._metrics = metrics
+        self._tally = tally
         self._busy = busy
         self._on_work = on_work
         self._expired: set[tuple[EndpointId, DeliveryId]] = set()
@@ -103,8 +106,8 @@ class Reap:
             self._lanes.recorded(endpoint_id, delivery_id, None)
         for endpoint_id, due_at in promoted:
             self._lanes.note(endpoint_id, due_at)
-        self._count(DeathReason.EXPIRED, len(expired))
-        self._count(DeathReason.UNAVAILABLE, len(overdue))
+        self._count(DeathReason.EXPIRED, expired)
+        self._count(DeathReason.UNAVAILABLE, overdue)
         if expired or overdue or waiting:
             self._on_work()
         return len(expired) + len(overdue)
@@ -175,9 +178,12 @@ class Reap:
                     "deliveries.ended", endpoint=str(item.endpoint_id), deliveries=count, state=state, reason=reason
                 )
                 self._metrics.finished(state, reason, count)
+                self._tally.ended(item.endpoint_id, state, count)
         return sum(counts.values())
 
-    def _count(self, reason: DeathReason, count: int) -> None:
-        if count:
-            logger.info("deliveries.ended", deliveries=count, state=DeliveryState.DEAD, reason=reason)
-            self._metrics.finished(DeliveryState.DEAD, reason, count)
+    def _count(self, reason: DeathReason, killed: Sequence[store.Killed]) -> None:
+        if killed:
+            logger.info("deliveries.ended", deliveries=len(killed), state=DeliveryState.DEAD, reason=reason)
+            self._metrics.finished(DeliveryState.DEAD, reason, len(killed))
+        for item in killed:
+            self._tally.ended(item.endpoint_id, DeliveryState.DEAD)

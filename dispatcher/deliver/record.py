@@ -39,6 +39,7 @@ from dispatcher.store import notices as notice_store
 from dispatcher.store import operational as operational_store
 from dispatcher.store import outbox as outbox_store
 from dispatcher.store.pool import Connection, Pool, is_outage
+from dispatcher.tally import Tally
 
 BATCH: Final = 500
 """Results a transaction; more gain nothing (measured), and lengthen the time for which a crash would repeat them."""
@@ -72,6 +73,7 @@ class Record:
         subscribers: Subscribers,
         clock: Clock,
         metrics: Metrics,
+        tally: Tally,
         store_answers: bool,
         worker: str,
         on_work: Callable[[], None],
@@ -82,6 +84,7 @@ class Record:
         self._subscribers = subscribers
         self._clock = clock
         self._metrics = metrics
+        self._tally = tally
         self._store_answers = store_answers
         self._worker = worker
         self._on_work = on_work
@@ -255,6 +258,7 @@ class Record:
 
     def _count(self, batch: Sequence[Attempted], changed: dict[DeliveryId, float | None]) -> None:
         self._metrics.recorded(len(batch))
+        self._tally.recorded(batch, changed)
         for item in batch:
             verdict = item.judgement.verdict
             if item.delivery.id not in changed:

@@ -70,6 +70,8 @@ from (
   select 'unmatched_events' where exists (select from dispatcher.unmatched_events_default)
   union all
   select 'filtered_events' where exists (select from dispatcher.filtered_events_default)
+  union all
+  select 'endpoint_statistics' where exists (select from dispatcher.endpoint_statistics_default)
 ) as held
 order by held.parent;
 

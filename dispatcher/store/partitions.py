@@ -10,7 +10,15 @@ from dispatcher.store import queries
 
 SQL = queries.load(__file__)
 
-PARENTS = ("outbox", "unmatched_events", "filtered_events", "refused_events", "finished_deliveries", "attempts")
+PARENTS = (
+    "outbox",
+    "unmatched_events",
+    "filtered_events",
+    "refused_events",
+    "finished_deliveries",
+    "attempts",
+    "endpoint_statistics",
+)
 
 
 @dataclass(frozen=True, slots=True)

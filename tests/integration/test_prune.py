@@ -23,7 +23,7 @@ def clock() -> FakeClock:
     return FakeClock(time.time())
 
 
-RETENTION = Retention(events=30, deliveries=30, attempts=10)
+RETENTION = Retention(events=30, deliveries=30, attempts=10, statistics=30)
 
 
 async def days(connection: Any, parent: str) -> list[str]:
