@@ -133,12 +133,13 @@ class Send:
                 self._lanes.skip(delivery, now)
                 self._on_expired(delivery)
             else:
-                self._tasks[delivery.id] = asyncio.create_task(self._attempt(delivery))
+                # looked up here, not in the task: until that begins the shard may be lost, and its subscribers with it
+                subscriber = self._subscribers.of(delivery)
+                self._tasks[delivery.id] = asyncio.create_task(self._attempt(delivery, subscriber))
                 started += 1
         return started
 
-    async def _attempt(self, delivery: Delivery) -> None:
-        subscriber = self._subscribers.of(delivery)
+    async def _attempt(self, delivery: Delivery, subscriber: Subscriber) -> None:
         started = self._clock.now()
         try:
             outcome = await self._send(delivery, subscriber, started)

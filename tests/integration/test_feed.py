@@ -9,7 +9,7 @@ from dispatcher import fanout
 from dispatcher.deliver.feed import EVICT_IDLE, SWEEP_SLACK
 from dispatcher.fanout import HEAD_EVERY
 from support.clock import FakeClock
-from support.steps import WAY, answered, early_clock, instant, stepping, webhook_ids
+from support.steps import WAY, answered, early_clock, instant, stepping, turn, webhook_ids
 from support.world import insert_event, insert_events, make_endpoint
 
 NEW_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -45,6 +45,30 @@ async def test_a_new_owner_finds_the_lanes_with_work(database: str, connection: 
             assert await second.answer(answered()) == 3
             await second.run("record")
     assert await connection.fetchval("select count(*) from dispatcher.deliveries") == 0
+
+
+async def test_a_shard_that_is_lost_at_the_moment_of_sending_leaves_nothing_behind(
+    database: str, connection: Any, clock: FakeClock
+) -> None:
+    """Its request has been decided on and not begun: it goes out, and its delivery is known as in flight no longer."""
+    endpoint = await make_endpoint(connection, "https://example.com/hook")
+    shard = await connection.fetchval("select shard from dispatcher.endpoints where id = $1", endpoint)
+    async with stepping(database, clock) as worker:
+        worker.engine.send._stopped = True
+        await insert_event(connection)
+        await worker.run(*WAY)
+        worker.engine.send._stopped = False
+        started = worker.engine.send.start()
+        worker.engine._lost([shard])
+        await turn()
+
+        await worker.answer(answered())
+        await worker.run("record")
+
+        assert started == 1
+        assert worker.lanes.in_flight(shard) == 0
+        assert worker.engine.send.in_flight == []
+        assert await connection.fetchval("select count(*) from dispatcher.deliveries") == 0
 
 
 async def test_a_pause_holds_and_a_resume_lets_go(database: str, connection: Any, clock: FakeClock) -> None:
