@@ -6,7 +6,7 @@ time and up to a bound: a page may then be short, and its cursor reads on.
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,7 +59,8 @@ class LogAdmin(DeliveriesAdmin):
         after = _read(cursor, chosen)
         async with self._reading() as connection:
             endpoint = await self._endpoint(connection, webhook_id, tenant)
-            search = _Search(connection, _walk(endpoint.id, endpoint.shard, chosen), chosen)
+            walk = replace(_walk(endpoint.id, endpoint.shard, chosen), now=self._now())
+            search = _Search(connection, walk, chosen)
             found = await search.run(after, limit=limit, offset=offset)
             page = found.entries
             last = await store.last_attempts(connection, page)

@@ -42,6 +42,8 @@ class Walk:
     by_delivery: bool = False
     """In the order of delivery, which leaves out what was not delivered; else of creation."""
     ascending: bool = False
+    now: datetime | None = None
+    """Null: the database's."""
 
     @property
     def only_delivered(self) -> bool:
@@ -96,8 +98,11 @@ async def _by_creation(connection: asyncpg.Connection, walk: Walk, after: Mark |
     place = _place(walk, after, walk.created_from, walk.created_before)
     rows: list[asyncpg.Record] = []
     if not walk.only_delivered:
-        statement = SQL.pending_earliest if walk.ascending else SQL.pending_latest
-        rows += await connection.fetch(statement, walk.endpoint_id, walk.shard, *place, limit)
+        fresh, moved = (
+            (SQL.fresh_earliest, SQL.moved_earliest) if walk.ascending else (SQL.fresh_latest, SQL.moved_latest)
+        )
+        rows += await connection.fetch(fresh, walk.endpoint_id, walk.shard, *place, limit, walk.now)
+        rows += await connection.fetch(moved, walk.endpoint_id, walk.shard, *place, limit)
     if walk.delivered is False:
         statement = SQL.undelivered_earliest if walk.ascending else SQL.undelivered_latest
         rows += await connection.fetch(statement, walk.endpoint_id, *place, limit)

@@ -1,21 +1,48 @@
--- name: pending_latest
--- Pending deliveries of an endpoint, the latest created first: $1 endpoint, $2 shard, $3 and $4 before this instant and id,
--- $5 not before this instant, $6 at most so many.
+-- name: fresh_latest
+-- Pending deliveries of an endpoint that are due since they were created, the latest first: $1 endpoint, $2 shard, $3 and $4
+-- before this instant and id, $5 not before this instant, $6 at most so many, $7 now. A walk along the lane, whose order is
+-- theirs, too; it passes over what is due at another time, and begins at now, below which only little of that is.
 select deliveries.id, deliveries.created_at as at, null::timestamptz as finished_at
 from dispatcher.deliveries
-where deliveries.shard = $2
-  and deliveries.endpoint_id = $1
+where (deliveries.shard, deliveries.endpoint_id, deliveries.due_at, deliveries.id) < ($2, $1, $3, $4)
+  and (deliveries.shard, deliveries.endpoint_id, deliveries.due_at) >= ($2, $1, $5)
+  and (deliveries.shard, deliveries.endpoint_id, deliveries.due_at) <= ($2, $1, coalesce($7, now()))
+  and deliveries.due_at = deliveries.created_at
+order by deliveries.shard desc, deliveries.endpoint_id desc, deliveries.due_at desc, deliveries.id desc
+limit $6;
+
+-- name: fresh_earliest
+-- The same, the earliest first: $3 and $4 behind this instant and id, $5 before this instant.
+select deliveries.id, deliveries.created_at as at, null::timestamptz as finished_at
+from dispatcher.deliveries
+where (deliveries.shard, deliveries.endpoint_id, deliveries.due_at, deliveries.id) > ($2, $1, $3, $4)
+  and (deliveries.shard, deliveries.endpoint_id, deliveries.due_at) < ($2, $1, $5)
+  and (deliveries.shard, deliveries.endpoint_id, deliveries.due_at) <= ($2, $1, coalesce($7, now()))
+  and deliveries.due_at = deliveries.created_at
+order by deliveries.shard, deliveries.endpoint_id, deliveries.due_at, deliveries.id
+limit $6;
+
+-- name: moved_latest
+-- Pending deliveries of an endpoint that are due at another time than when they were created (retried, scheduled, in line
+-- for an ordering key), the latest created first: $1 endpoint, $2 shard, $3 and $4 before this instant and id, $5 not before
+-- this instant, $6 at most so many.
+select deliveries.id, deliveries.created_at as at, null::timestamptz as finished_at
+from dispatcher.deliveries
+where deliveries.endpoint_id = $1
+  and deliveries.shard = $2
+  and deliveries.due_at <> deliveries.created_at
   and (deliveries.created_at, deliveries.id) < ($3, $4)
   and deliveries.created_at >= $5
 order by deliveries.created_at desc, deliveries.id desc
 limit $6;
 
--- name: pending_earliest
+-- name: moved_earliest
 -- The same, the earliest created first: $3 and $4 behind this instant and id, $5 before this instant.
 select deliveries.id, deliveries.created_at as at, null::timestamptz as finished_at
 from dispatcher.deliveries
-where deliveries.shard = $2
-  and deliveries.endpoint_id = $1
+where deliveries.endpoint_id = $1
+  and deliveries.shard = $2
+  and deliveries.due_at <> deliveries.created_at
   and (deliveries.created_at, deliveries.id) > ($3, $4)
   and deliveries.created_at < $5
 order by deliveries.created_at, deliveries.id

@@ -22,6 +22,9 @@ from support.world import make_endpoint
 ROWS = 40_000
 """Of one endpoint's finished deliveries, over five days; enough for a walk from end to end to be the dearer plan by far."""
 
+PENDING = 20_000
+"""Of that endpoint's pending deliveries, created over five days as well, the history's between them."""
+
 DAYS = 5
 LIMIT = 11
 
@@ -55,6 +58,7 @@ async def grown(database: str, request: pytest.FixtureRequest) -> AsyncIterator[
     for endpoint_id, rows in ((long, ROWS), (await make_endpoint(connection, "https://short.example/"), 500)):
         await connection.execute(HISTORY, endpoint_id, rows, DAYS)
     await connection.execute("alter table dispatcher.outbox enable trigger user")
+    await connection.execute(QUEUE, long, PENDING, DAYS)
     await connection.execute("analyze")
     if request.param == "generic plans":
         await connection.execute("set plan_cache_mode = force_generic_plan")
@@ -84,6 +88,37 @@ select
   n + $2 * 1000000::bigint, $1, event_id, at, at, at, 0, 1, false, case n % 1000 when 0 then 'dead' else 'delivered' end, 200
 from made
 """
+
+
+QUEUE = """
+insert into dispatcher.deliveries (endpoint_id, event_id, event_at, created_at, due_at, shard, attempts)
+select
+  $1, dispatcher.uuid_v7(), at, at,
+  case n % 100 when 0 then now() + interval '1 hour' when 1 then now() when 2 then 'infinity' else at end,
+  endpoints.shard, case when n % 100 < 2 then 1 else 0 end
+from (
+  select n, now() - make_interval(secs => (n + 0.5) * $3 * 86400.0 / $2) as at from generate_series(1, $2::integer) as n
+) as made
+join dispatcher.endpoints on endpoints.id = $1
+"""
+"""One in a hundred is to be retried in an hour, one is due again now, and one waits for its turn."""
+
+
+async def test_a_page_of_a_long_queue_reads_no_more_than_it_shows(grown: Grown) -> None:
+    """What is pending, too, in both orders, wherever it begins."""
+    touched = []
+
+    for days in (0.0, 2.5, 4.9):
+        lane = (grown.long.endpoint_id, grown.long.shard, grown.now - timedelta(days=days))
+        touched += [
+            await grown.touched(store.SQL.fresh_latest, *lane, LAST_ID, DAWN, LIMIT, None),
+            await grown.touched(store.SQL.fresh_earliest, *lane, 0, DUSK, LIMIT, None),
+            await grown.touched(store.SQL.moved_latest, *lane, LAST_ID, DAWN, LIMIT),
+            await grown.touched(store.SQL.moved_earliest, *lane, 0, DUSK, LIMIT),
+        ]
+
+    # of what is due at another time, only what has become due meanwhile is met on the way
+    assert max(touched) <= LIMIT + PENDING / 100
 
 
 async def test_a_page_reads_no_more_than_it_shows(grown: Grown) -> None:
@@ -132,18 +167,17 @@ async def test_one_delivery_is_looked_up_by_key(grown: Grown) -> None:
 
 
 async def test_every_page_of_a_long_log_is_found(grown: Grown) -> None:
-    """Page after page, by cursor: each delivery once, in order, in both directions."""
+    """Page after page, by cursor: each delivery once, pending or finished, in order, in both directions."""
     for ascending in (False, True):
         walk = replace(grown.long, ascending=ascending)
         after: Mark | None = None
-        seen = []
+        marked: list[tuple[datetime, int]] = []
         while marks := await store.marks(grown.connection, walk, after=after, limit=5000):
-            seen += [mark.id for mark in marks]
+            marked += [(mark.at, mark.id) for mark in marks]
             after = marks[-1]
 
-        # the lower its number, the later it was made
-        assert seen == sorted(seen, reverse=ascending)
-        assert len(set(seen)) == len(seen) == ROWS
+        assert marked == sorted(marked, reverse=not ascending)
+        assert len(set(marked)) == len(marked) == ROWS + PENDING
 
 
 async def test_a_filter_that_matches_nothing_looks_at_so_many_and_no_more(grown: Grown, database: str) -> None:
