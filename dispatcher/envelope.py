@@ -34,7 +34,13 @@ class Envelopes:
         self._signer: Signer | None = None
         if known.WITHOUT_STANDARD not in names:
             self._signer = Signer(endpoint.secrets if known.V1A in names else shared)
-        self._profiles = known.resolve(names, shared, keyid=str(endpoint.id), definitions=endpoint.profile_definitions)
+        self._profiles = known.resolve(
+            names,
+            shared,
+            keyid=str(endpoint.id),
+            definitions=endpoint.profile_definitions,
+            own=endpoint.headers,
+        )
         self._target = Target.of(endpoint.url) if self._profiles else None
 
     def envelope(self, event: Event, now: float) -> Envelope:
@@ -59,6 +65,7 @@ class Envelopes:
                 content_type=self._format.content_type,
                 event_type=event.event_type,
                 tenant=event.tenant,
+                occurred_at=event.occurred_at,
                 target=self._target,
             )
             for profile in self._profiles:

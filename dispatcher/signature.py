@@ -190,13 +190,7 @@ def verify(
     missing = [name for name in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER) if not found.get(name)]
     if missing:
         raise SignatureMismatch(f"The header {', '.join(missing)} is missing.")
-    timestamp = _timestamp(found[TIMESTAMP_HEADER])
-    if abs(now - timestamp) > tolerance:
-        direction = "ago" if timestamp < now else "ahead"
-        raise SignatureMismatch(
-            f"It was signed {abs(now - timestamp):.0f} s {direction}; at most {tolerance:.0f} s are accepted. "
-            "Is a clock wrong, or is this a replay?"
-        )
+    timestamp = check_age(found[TIMESTAMP_HEADER], TIMESTAMP_HEADER, now=now, tolerance=tolerance)
     given = [token.encode() for token in found[SIGNATURE_HEADER].split() if token.startswith("v1,")]
     if not given:
         raise SignatureMismatch(f"The header {SIGNATURE_HEADER} holds no v1 signature.")
@@ -205,6 +199,15 @@ def verify(
         if any(hmac.compare_digest(expected, token) for token in given):
             return
     raise SignatureMismatch("No signature matches: the secret is another one, or the body was changed on its way.")
+
+
+def is_public_key(text: str) -> bool:
+    """Whether a text is the public half of an ed25519 key, `whpk_` and base64."""
+    try:
+        raw = base64.b64decode(text.removeprefix(PUBLIC_PREFIX), validate=True)
+    except ValueError:
+        return False
+    return text.startswith(PUBLIC_PREFIX) and len(raw) == SEED_BYTES  # both halves have as many
 
 
 def verify_v1a(public_key: str, message_id: str, timestamp: int, body: bytes, signature: str) -> bool:
@@ -218,8 +221,16 @@ def verify_v1a(public_key: str, message_id: str, timestamp: int, body: bytes, si
     return True
 
 
-def _timestamp(text: str) -> int:
+def check_age(text: str, header: str, *, now: float, tolerance: float = TOLERANCE) -> int:
+    """Read the instant at which something was signed, unix seconds; raises SignatureMismatch if it was not recently."""
     # int() would also take "1_0", " 10 ", digits of other scripts, and thousands of them.
     if re.fullmatch("[0-9]{1,12}", text) is None:
-        raise SignatureMismatch(f"The header {TIMESTAMP_HEADER} is not a number of unix seconds.")
-    return int(text)
+        raise SignatureMismatch(f"The header {header} is not a number of unix seconds.")
+    timestamp = int(text)
+    if abs(now - timestamp) > tolerance:
+        direction = "ago" if timestamp < now else "ahead"
+        raise SignatureMismatch(
+            f"It was signed {abs(now - timestamp):.0f} s {direction}; at most {tolerance:.0f} s are accepted. "
+            "Is a clock wrong, or is this a replay?"
+        )
+    return timestamp

@@ -8,9 +8,10 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +21,8 @@ from dispatcher.errors import InvalidInput
 
 if TYPE_CHECKING:  # aiohttp takes longer to import than `--help` may
     from aiohttp import ClientSession, web
+
+    from dispatcher.profiles.verifying import Verifier
 
 DEFAULT_PORT = 8090
 """Beside the service's own two, 8080 and 8081."""
@@ -63,9 +66,9 @@ class Arrival:
 
     @property
     def event_type(self) -> str | None:
-        """The member `type` of the body, where the payload format writes one."""
+        """What the body says, where the payload format or the system that people come from writes it."""
         match self.parsed:
-            case {"type": str(name)}:
+            case {"type": str(name)} | {"event_type": str(name)} | {"event": str(name)}:
                 return name
         return None
 
@@ -104,7 +107,8 @@ class Listener:
 
     show: Callable[[Arrival], None]
     now: Callable[[], float]
-    secrets: tuple[str, ...] = ()
+    verifiers: "Sequence[Verifier]" = ()
+    """All must accept a request; none: nothing is checked."""
     status: int = 200
     failures: int = 0
     forward: str | None = None
@@ -116,7 +120,7 @@ class Listener:
         from aiohttp import web
 
         body = await request.read()
-        problem = self._problem(request.headers, body)
+        problem = self._problem(request, body)
         self._seen += 1
         note, answer = None, b""
         if problem is not None:
@@ -135,22 +139,28 @@ class Listener:
             headers={name.lower(): value for name, value in request.headers.items()},
             body=body,
             problem=problem,
-            checked=bool(self.secrets),
+            checked=bool(self.verifiers),
             status=status,
             note=note,
         )
         self.show(arrival)
         return web.Response(status=status, body=answer)
 
-    def _problem(self, headers: Mapping[str, str], body: bytes) -> str | None:
-        from dispatcher.signature import SignatureMismatch, verify
+    def _problem(self, request: "web.Request", body: bytes) -> str | None:
+        from dispatcher.profiles.message import Target
+        from dispatcher.profiles.verifying import Arrived
+        from dispatcher.signature import SignatureMismatch
 
-        if not self.secrets:
+        if not self.verifiers:
             return None
-        try:
-            verify(self.secrets, headers, body, now=self.now())
-        except SignatureMismatch as mismatch:
-            return str(mismatch)
+        target = Target.of(f"{request.scheme}://{request.host}{request.raw_path}")
+        arrived = Arrived(target, {name.lower(): value for name, value in request.headers.items()}, body)
+        now = self.now()
+        for verifier in self.verifiers:
+            try:
+                verifier.verify(arrived, now=now)
+            except SignatureMismatch as mismatch:
+                return f"{verifier.name}: {mismatch}" if len(self.verifiers) > 1 else str(mismatch)
         return None
 
     async def _pass_on(self, request: "web.Request", body: bytes) -> tuple[int, bytes, str | None]:
@@ -178,7 +188,16 @@ def listen(
     *,
     secret: Annotated[
         list[str] | None,
-        typer.Option("--secret", metavar="WHSEC", help="Verify with this secret; repeat it during a rotation."),
+        typer.Option("--secret", metavar="SECRET", help="Verify with this secret; repeat it during a rotation."),
+    ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--profile",
+            metavar="NAME",
+            help="Verify by this signing profile, or that of a .toml or .json file, instead of Standard Webhooks; "
+            "can be repeated.",
+        ),
     ] = None,
     forward: Annotated[
         str | None, typer.Option("--forward", metavar="URL", help="Pass verified requests on, and answer as it does.")
@@ -192,26 +211,48 @@ def listen(
 
     Examples:
       dispatcher listen --secret whsec_…
+      dispatcher listen --secret your-secret-key --profile hero
       dispatcher listen --port 9000 --fail 3
       dispatcher listen --secret whsec_… --forward http://localhost:3000/webhooks
     """
     from dispatcher.clock import Clock
-    from dispatcher.signature import key_of
 
-    secrets = tuple(secret or ())
-    for one in secrets:
-        key_of(one)  # refuse a mistyped secret now, not at the first delivery
     if forward is not None and not forward.startswith(("http://", "https://")):
         raise InvalidInput(f"`{forward}` is no URL to forward to. Write it whole, like http://localhost:3000/webhooks.")
     listener = Listener(
         show=_print_json if call.as_json else _print_text,
         now=Clock().now,
-        secrets=secrets,
+        verifiers=_verifiers(secret or (), profile or ()),
         status=status,
         failures=fail,
         forward=forward,
     )
     wait_for(_serve(listener, host=host, port=port))
+
+
+def _verifiers(secrets: Sequence[str], profiles: Sequence[str]) -> "list[Verifier]":
+    """Make ready what verifies; refuses a mistyped secret or profile now, not at the first delivery."""
+    from dispatcher.cli.format import text_of
+    from dispatcher.profiles.declared import read
+    from dispatcher.profiles.known import STANDARD
+    from dispatcher.profiles.verifying import Verifier
+    from dispatcher.signature import is_standard
+
+    if not secrets:
+        if profiles:
+            raise InvalidInput("A signing profile verifies with a secret: give it with --secret.", field="secret")
+        return []
+    if not profiles and not all(map(is_standard, secrets)):
+        raise InvalidInput(
+            "The secret is none of Standard Webhooks: `whsec_` and base64 of 24 to 64 bytes. One of another system is "
+            "verified by that system's signing profile: add --profile NAME.",
+            field="secret",
+        )
+    files = {name: Path(name) for name in profiles if name.endswith((".toml", ".json"))}
+    return [
+        Verifier(read(text_of(files[name]), source=files[name].name) if name in files else name, secrets)
+        for name in profiles or (STANDARD,)
+    ]
 
 
 async def _serve(listener: Listener, *, host: str, port: int) -> None:
@@ -240,15 +281,15 @@ async def _serve(listener: Listener, *, host: str, port: int) -> None:
             raise InvalidInput(
                 f"Cannot listen on {host}, port {port}: {error.strerror}. Choose another one with --port."
             ) from None
-        _print_banner(host, runner.addresses[0][1], secrets=listener.secrets)
+        _print_banner(host, runner.addresses[0][1], checks=bool(listener.verifiers))
         await stop.wait()
 
 
-def _print_banner(host: str, port: int, *, secrets: Iterable[str]) -> None:
+def _print_banner(host: str, port: int, *, checks: bool) -> None:
     """Tell how to register this receiver; on stderr, so that stdout holds arrivals alone."""
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}/"
-    unverified = "" if any(secrets) else "Signatures are not checked: give the webhook's secret with --secret.\n"
+    unverified = "" if checks else "Signatures are not checked: give the webhook's secret with --secret.\n"
     sys.stderr.write(
         f"Listening on {url} (Ctrl-C ends it)\n{unverified}\n"
         f"Register it:\n"

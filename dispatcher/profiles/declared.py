@@ -1,10 +1,11 @@
 """Profiles that are data: which headers, over what content, with which key, written how."""
 
 import base64
+import hmac
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal, Self
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dispatcher.errors import InvalidInput
+from dispatcher.formats.references import iso
 from dispatcher.model import Secret
 from dispatcher.profiles.message import Keyed, Message
 from dispatcher.signature import key_of
@@ -29,6 +31,7 @@ _RESERVED: Final = re.compile(
     "|upgrade|expect|user-agent|proxy-.*|webhook-.*"
 )
 _REFERENCE: Final = re.compile(r"\{([^{}]*)\}")
+_PROVING: Final = frozenset({"signature", "signatures", "timestamp", "id"})
 _PRINTABLE: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _CONTENT: Final[Mapping[str, Callable[[Message], bytes]]] = {
     "id": lambda message: message.id.encode(),
@@ -43,6 +46,7 @@ _HEADER: Final[Mapping[str, Callable[[Message], str]]] = {
     "timestamp": lambda message: str(message.timestamp),
     "type": lambda message: _header_text(message.event_type),
     "tenant": lambda message: _header_text(message.tenant),
+    "occurred_at": lambda message: iso(message.occurred_at),
 }
 
 
@@ -60,7 +64,7 @@ class ProfileDefinition(BaseModel):
     content: str = Field(max_length=1000)
     """What is signed: a text with `{body}` and, if wanted, `{id}`, `{timestamp}`, `{type}`, `{tenant}`, `{url}` in it."""
     headers: Mapping[str, str] = Field(min_length=1, max_length=MOST_HEADERS)
-    """Texts with `{id}`, `{timestamp}`, `{type}`, `{tenant}`, and `{signature}` or `{signatures}` in them."""
+    """Texts with `{id}`, `{timestamp}`, `{type}`, `{tenant}`, `{occurred_at}`, and `{signature}` or `{signatures}` in them."""
     each: str = "{signature}"
     """How `{signatures}` writes one signature of several, during a rotation."""
     separator: str = ","
@@ -95,6 +99,11 @@ class ProfileDefinition(BaseModel):
         if not any(reference in text for text in value.values() for reference in ("{signature}", "{signatures}")):
             raise ValueError("no header holds the `{signature}`")
         return value
+
+    @property
+    def proving(self) -> tuple[str, ...]:
+        """The headers that have a part in the proof, which nobody may replace; others only tell."""
+        return tuple(name for name, text in self.headers.items() if _PROVING & set(_REFERENCE.findall(text)))
 
     @model_validator(mode="after")
     def _writes_each(self) -> Self:
@@ -142,21 +151,26 @@ def stored(definition: str) -> ProfileDefinition:
 class Declared:
     """A declared profile, ready for one endpoint."""
 
-    def __init__(self, definition: ProfileDefinition, secrets: Sequence[Secret]) -> None:
-        """Raises InvalidInput for a secret that the profile cannot use."""
+    def __init__(self, definition: ProfileDefinition, secrets: Sequence[Secret], *, own: Iterable[str] = ()) -> None:
+        """Leave out what the endpoint's own headers say instead; raises InvalidInput for a secret that is of no use."""
         self._keyed = Keyed(
             [(key(definition, secret.value), secret.expires_at) for secret in secrets], algorithm=definition.algorithm
         )
         self._content = _compiled(definition.content)
-        self._encode = _HEX if definition.encoding == "hex" else _BASE64
-        self._headers = [(name, _split(text)) for name, text in definition.headers.items()]
+        self._encode = _ENCODINGS[definition.encoding]
+        replaced = {name.lower() for name in own}
+        self._headers = [
+            (name, references(text))
+            for name, text in definition.headers.items()
+            if name in definition.proving or name.lower() not in replaced
+        ]
         self._several = any("{signatures}" in text for text in definition.headers.values())
         self._each = definition.each
         self._separator = definition.separator
 
     def headers(self, message: Message, *, now: float) -> dict[str, str]:
         """Return the declared headers."""
-        content = b"".join(part if isinstance(part, bytes) else part(message) for part in self._content)
+        content = _content(self._content, message)
         values = {"signature": self._encode(self._keyed.one(content, now=now))}
         if self._several:
             signatures = [self._encode(digest) for digest in self._keyed.all(content, now=now)]
@@ -175,8 +189,19 @@ def _compiled(template: str) -> list[bytes | Callable[[Message], bytes]]:
     return [_CONTENT[part] if number % 2 else part.encode() for number, part in enumerate(_REFERENCE.split(template))]
 
 
-def _split(template: str) -> list[str]:
-    """Texts and references by turns."""
+def _content(compiled: Sequence[bytes | Callable[[Message], bytes]], message: Message) -> bytes:
+    return b"".join(part if isinstance(part, bytes) else part(message) for part in compiled)
+
+
+def signature_of(definition: ProfileDefinition, secret: str, message: Message) -> str:
+    """Return the one signature that a secret gives a message, for who verifies it."""
+    content = _content(_compiled(definition.content), message)
+    digest = hmac.digest(key(definition, secret), content, definition.algorithm)
+    return _ENCODINGS[definition.encoding](digest)
+
+
+def references(template: str) -> list[str]:
+    """Return the texts and the references of a template by turns, a text first."""
     return _REFERENCE.split(template)
 
 
@@ -200,4 +225,4 @@ def _base64(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
 
 
-_HEX, _BASE64 = _hex, _base64
+_ENCODINGS: Final[Mapping[str, Callable[[bytes], str]]] = {"hex": _hex, "base64": _base64}

@@ -40,6 +40,17 @@ def built_in_names() -> tuple[str, ...]:
     return (STANDARD, WITHOUT_STANDARD, V1A, *_CODE, *shipped())
 
 
+def definition_of(name: str) -> ProfileDefinition | None:
+    """Return the definition of a profile that comes with the service; null for one that is code.
+
+    Raises InvalidInput for a name that there is not, or that signs nothing.
+    """
+    _headers(name, {})
+    if name == WITHOUT_STANDARD:
+        raise InvalidInput(f"`{name}` signs nothing.", field=FIELD)
+    return shipped().get(name)
+
+
 def is_built_in(name: str) -> bool:
     """Whether a profile comes with the service, so that nobody can put another one of that name."""
     return name.partition(":")[0] in built_in_names()
@@ -65,12 +76,16 @@ def check(names: Sequence[str], secrets: Sequence[str], headers: Iterable[str], 
 
     Raises InvalidInput: an unknown name, a header that two would set, a secret that a profile cannot read.
     """
-    taken: dict[str, str] = {header.lower(): "an own header" for header in headers}
+    own = {header.lower() for header in headers}
+    taken: dict[str, str] = {}
     if WITHOUT_STANDARD not in names:
         taken |= dict.fromkeys(_STANDARD_HEADERS, STANDARD)
     for name in names:
+        proving = {header.lower() for header in _proving(name, definitions)}
         for header in _headers(name, definitions):
             other = taken.setdefault(header.lower(), name)
+            if other == name and header.lower() in own & proving:
+                other = "an own header"
             if other != name:
                 raise InvalidInput(
                     f"`{name}` sets the header `{header}`, and so does {other}. Leave one out.", field=FIELD
@@ -93,6 +108,12 @@ def _headers(name: str, definitions: Mapping[str, str]) -> tuple[str, ...]:
     if base in (STANDARD, WITHOUT_STANDARD, V1A):
         return ()
     return tuple(_definition(base, definitions).headers)
+
+
+def _proving(name: str, definitions: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the headers of a profile that an endpoint's own cannot replace."""
+    is_declared = name in shipped() or name in definitions
+    return _definition(name, definitions).proving if is_declared else _headers(name, definitions)
 
 
 def _definition(name: str, definitions: Mapping[str, str]) -> ProfileDefinition:
@@ -127,9 +148,18 @@ def _check_secret(names: Sequence[str], secret: str, definitions: Mapping[str, s
 
 
 def resolve(
-    names: Sequence[str], secrets: Sequence[Secret], *, keyid: str, definitions: Mapping[str, str]
+    names: Sequence[str],
+    secrets: Sequence[Secret],
+    *,
+    keyid: str,
+    definitions: Mapping[str, str],
+    own: Iterable[str] = (),
 ) -> tuple[Profile, ...]:
-    """Return the profiles of an endpoint beside Standard Webhooks, ready to sign; raises InvalidInput."""
+    """Return the profiles of an endpoint beside Standard Webhooks, ready to sign; raises InvalidInput.
+
+    `own` are the names of the endpoint's own headers, which stand in the place of what profiles would only tell.
+    """
+    own = tuple(own)
     found: list[Profile] = []
     for name in names:
         base, _, option = name.partition(":")
@@ -140,5 +170,5 @@ def resolve(
         elif base == "rfc9421":
             found.append(rfc9421.Rfc9421(secrets, keyid=keyid, with_id=WITHOUT_STANDARD not in names))
         else:
-            found.append(Declared(_definition(base, definitions), secrets))
+            found.append(Declared(_definition(base, definitions), secrets, own=own))
     return tuple(found)

@@ -39,6 +39,8 @@ class Message:
     content_type: str
     event_type: str
     tenant: str
+    occurred_at: float
+    """The event's, unix seconds."""
     target: Target
 
 

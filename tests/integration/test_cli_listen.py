@@ -1,5 +1,6 @@
 """`dispatcher listen`: a real server on loopback, real requests, real signatures."""
 
+import hmac
 import json
 import os
 import re
@@ -9,13 +10,18 @@ import sys
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
+from yarl import URL
 
 from dispatcher.cli.listen import Arrival, Listener
 from dispatcher.model import Secret
+from dispatcher.profiles import known
+from dispatcher.profiles.message import Message, Target
+from dispatcher.profiles.verifying import Verifier
 from dispatcher.signature import Signer, new_secret
 
 NOW = 1_767_225_600
@@ -35,7 +41,7 @@ async def listening(**settings: object) -> AsyncIterator[tuple[str, list[Arrival
             yield str(server.make_url("/")), shown
 
 
-async def post(url: str, body: bytes = BODY, *, secret: str | None = None, **headers: str) -> tuple[int, bytes]:
+async def post(url: str | URL, body: bytes = BODY, *, secret: str | None = None, **headers: str) -> tuple[int, bytes]:
     """POST a delivery as the service would; its status and answer."""
     signed = {} if secret is None else Signer([Secret(secret, None)]).headers(ID, NOW, body, now=NOW)
     async with ClientSession() as session, session.post(url, data=body, headers=signed | headers) as answer:
@@ -46,7 +52,7 @@ async def test_shows_a_verified_arrival() -> None:
     """What was signed with the given secret is shown as verified, with id, type and bytes."""
     secret = new_secret()
 
-    async with listening(secrets=(secret,)) as (url, shown):
+    async with listening(verifiers=[Verifier("standard", [secret])]) as (url, shown):
         status, _ = await post(url, secret=secret)
 
     [arrival] = shown
@@ -61,11 +67,37 @@ async def test_shows_a_verified_arrival() -> None:
 
 async def test_refuses_a_foreign_signature() -> None:
     """What was signed with another secret is answered 401, and the reason is shown."""
-    async with listening(secrets=(new_secret(),)) as (url, shown):
+    async with listening(verifiers=[Verifier("standard", [new_secret()])]) as (url, shown):
         status, _ = await post(url, secret=new_secret())
 
     assert status == 401
     assert "No signature matches" in str(shown[0].problem)
+
+
+@pytest.mark.parametrize("name", ["hero", "healthie", "rfc9421", "stripe"])
+async def test_verifies_by_the_profile_of_another_system(name: str) -> None:
+    """With that system's secret, over the URL that was asked; each profile that is named must hold."""
+    body = b'{"event": "appointment.confirmed"}'
+    profiles = known.resolve([name], [Secret("your-secret-key", None)], keyid="e", definitions={})
+
+    async with listening(verifiers=[Verifier(name, ["your-secret-key"])]) as (url, shown):
+        target = Target.of(f"{url}hooks?practiceId=%C3%A4")
+        message = Message(ID, NOW, body, "application/json", "appointment.confirmed", "acme", NOW, target)
+        signed = {"Content-Type": "application/json", "webhook-id": ID, **profiles[0].headers(message, now=NOW)}
+        status, _ = await post(URL(target.uri, encoded=True), body, **signed)
+
+    assert (status, shown[0].problem, shown[0].event_type) == (200, None, "appointment.confirmed")
+
+
+async def test_names_the_profile_that_does_not_hold() -> None:
+    """Of several."""
+    secret = new_secret()
+
+    async with listening(verifiers=[Verifier(name, [secret]) for name in ("standard", "hero")]) as (url, shown):
+        status, _ = await post(url, secret=secret)
+
+    assert status == 401
+    assert shown[0].problem == "hero: The header X-Herohealth-Timestamp, X-Herohealth-Signature is missing."
 
 
 async def test_says_that_nothing_was_checked() -> None:
@@ -106,7 +138,7 @@ async def test_forwards_bytes_and_headers() -> None:
     app.router.add_post("/hooks", behind)
     async with TestServer(app) as server:
         forward = str(server.make_url("/hooks"))
-        async with listening(secrets=(secret,), forward=forward) as (url, shown):
+        async with listening(verifiers=[Verifier("standard", [secret])], forward=forward) as (url, shown):
             answer = await post(url, secret=secret)
 
     assert answer == (202, b"taken")
@@ -192,15 +224,39 @@ def test_refuses_a_taken_port() -> None:
     assert "--port" in second.stderr
 
 
-def test_refuses_a_mistyped_secret() -> None:
-    """A secret that can be none is refused at once, and not repeated."""
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        pytest.param(["--secret", "hunter2hunter2"], "whsec_", id="no secret of Standard Webhooks"),
+        pytest.param(["--secret", "hunter2hunter2"], "--profile NAME", id="and what to do"),
+        pytest.param(["--secret", "hunter2", "--profile", "hero"], "8 to 256", id="too short"),
+        pytest.param(["--secret", "hunter2hunter2", "--profile", "heor"], "Did you mean `hero`", id="profile"),
+        pytest.param(["--secret", "hunter2hunter2", "--profile", "no.toml"], "cannot be read", id="file"),
+        pytest.param(["--profile", "hero"], "--secret", id="no secret at all"),
+    ],
+)
+def test_refuses_what_cannot_verify(arguments: list[str], says: str) -> None:
+    """A secret or a profile that can be none is refused at once, and the secret not repeated."""
     tried = subprocess.run(
-        [sys.executable, "-m", "dispatcher", "listen", "--secret", "hunter2hunter2"],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", "dispatcher", "listen", *arguments], capture_output=True, text=True, check=False
     )
 
     assert tried.returncode == 4
-    assert "whsec_" in tried.stderr
+    assert says in tried.stderr
     assert "hunter2" not in tried.stderr
+
+
+def test_verifies_by_a_definition_in_a_file(tmp_path: Path) -> None:
+    """One's own profile, as `profile put` takes it."""
+    file = tmp_path / "ours.toml"
+    file.write_text('name = "ours"\ncontent = "{body}"\nheaders = { X-Ours = "{signature}" }\n')
+    signature = hmac.new(b"your-secret-key", BODY, "sha256").hexdigest()
+
+    with process("--json", "--secret", "your-secret-key", "--profile", str(file)) as running:
+        url, banner = address(running)
+        urllib.request.urlopen(urllib.request.Request(url, data=BODY, headers={"X-Ours": signature})).close()
+        assert running.stdout is not None
+        arrival = json.loads(running.stdout.readline())
+
+    assert arrival["verified"] is True
+    assert "not checked" not in banner

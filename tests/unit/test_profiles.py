@@ -35,7 +35,7 @@ def message(
     event_type: str = "test.created",
 ) -> Message:
     """Make a request that is about to be sent."""
-    return Message(message_id, timestamp, body, "application/json", event_type, "acme", Target.of(url))
+    return Message(message_id, timestamp, body, "application/json", event_type, "acme", 1674087230.5, Target.of(url))
 
 
 def signed(
@@ -164,7 +164,24 @@ def test_shopify_signs_in_base64() -> None:
     headers = signed("shopify", "hush-hush-hush", message(event_type="orders/create"))
 
     expected = base64.b64encode(hmac.digest(b"hush-hush-hush", TEST_BODY, "sha256")).decode()
-    assert (headers["X-Shopify-Hmac-SHA256"], headers["X-Shopify-Topic"]) == (expected, "orders/create")
+    assert headers["X-Shopify-Hmac-SHA256"] == expected
+    assert (headers["X-Shopify-Topic"], headers["X-Shopify-Shop-Domain"]) == ("orders/create", "acme")
+    assert headers["X-Shopify-Webhook-Id"] == headers["X-Shopify-Event-Id"] == "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W"
+    assert headers["X-Shopify-Triggered-At"] == "2023-01-19T00:13:50.500000Z"
+
+
+def test_an_own_header_says_otherwise_what_a_profile_would_only_tell() -> None:
+    """A shop's domain need not be the tenant's name; what proves the request stays the profile's."""
+    names, own = ["standard", "shopify"], {"x-shopify-shop-domain": "acme.example", "X-Shopify-API-Version": "2026-01"}
+    secret = Secret("hush-hush-hush", None)
+
+    known.check(names, [secret.value], own, {})
+    (profile,) = known.resolve(names, [secret], keyid="e", definitions={}, own=own)
+
+    assert "X-Shopify-Shop-Domain" not in profile.headers(message(), now=NOW)
+    for proving in ("X-Shopify-Hmac-SHA256", "x-shopify-event-id"):
+        with pytest.raises(InvalidInput, match="an own header"):
+            known.check(names, [secret.value], [proving], {})
 
 
 def test_stripes_library_accepts_and_takes_either_key_of_a_rotation() -> None:
