@@ -5,6 +5,7 @@ with a `tenant` argument acts for that tenant alone, to which others' things do 
 """
 
 from dispatcher.admin.audit import AuditAdmin, AuditPage
+from dispatcher.admin.calls import CallFilter, CallPage, CallsAdmin
 from dispatcher.admin.catalog import CatalogAdmin
 from dispatcher.admin.definitions import DefinitionRow
 from dispatcher.admin.deliveries import DeliveriesAdmin
@@ -30,6 +31,7 @@ from dispatcher.admin.results import (
 from dispatcher.admin.secrets import SecretsAdmin
 from dispatcher.admin.tenants import TenantsAdmin
 from dispatcher.store.audit import AuditRow, Deed
+from dispatcher.store.calls import Call
 from dispatcher.store.endpoints import EndpointRow, HealthRow, SecretRow
 from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
 from dispatcher.store.keys import Key
@@ -43,6 +45,9 @@ __all__ = [
     "AttemptRow",
     "AuditPage",
     "AuditRow",
+    "Call",
+    "CallFilter",
+    "CallPage",
     "ConsoleKey",
     "Deed",
     "DefinitionRow",
@@ -87,6 +92,7 @@ class Admin(
     ExplainAdmin,
     OnceAdmin,
     CatalogAdmin,
+    CallsAdmin,
     OperatorsAdmin,
     AuditAdmin,
     LinksAdmin,

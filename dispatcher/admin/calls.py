@@ -1,0 +1,309 @@
+"""The log of all calls: deliveries of all endpoints, the newest first, filtered, page by page.
+
+`Admin.calls(chosen: CallFilter, *, tenant=None, limit=50, cursor=None) -> CallPage(calls: tuple[Call, ...], next_cursor,
+searched_to)`; `Call` is in store/calls.py. One call in detail is `Admin.delivery(id, tenant=…)`.
+
+Each filter is answered by the narrowest index: an event's, an endpoint's, that of what was not delivered; for all endpoints
+the primary key. What no index answers is sifted out on the way, up to a bound: a page may then be short, and its cursor
+reads on. Pending and finished deliveries lie in two tables; two walks are merged.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from dispatcher.admin import cursors
+from dispatcher.admin.base import Base, shortened
+from dispatcher.admin.inputs import DELIVERING
+from dispatcher.admin.replays import BLOCKED
+from dispatcher.admin.walks import WINDOW, Merge, Source
+from dispatcher.errors import InvalidInput, NotFound
+from dispatcher.model import DeliveryId, DeliveryState, EndpointId, EventId, UnreachableReason
+from dispatcher.store import calls as store
+from dispatcher.store.calls import Call, Haul, Place, Sieve
+from dispatcher.store.history import DAWN, DUSK, LAST_ID, Lane
+
+MOST_LISTED = 250
+"""On one page: what a person can still look through."""
+
+MOST_LANES = 100
+"""Endpoints of a tenant that are walked one by one; of more the log of all is sifted."""
+
+MOST_SORTED = 5000
+"""Pending deliveries of some endpoints that are read and sorted: some milliseconds. Of more, what is pending is sifted."""
+
+MOST_WALKED = 50_000
+"""Deliveries looked at for one page where their own rows decide: some 30 ms."""
+
+MOST_LOOKED_UP = 4000
+"""The same where an event or an attempt has to be looked up for each: some 30 ms."""
+
+MARGIN = timedelta(seconds=10)
+"""Ids and instants of creation agree so far: no transaction of ours stays open for longer (see store/pool.py)."""
+
+_STATUS = re.compile(r"([1-5])([0-9]{2}|xx)")
+_ERROR_CLASSES = (*UnreachableReason, BLOCKED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFilter:
+    """Which deliveries of the log are asked for; null: no matter."""
+
+    tenant: str | None = None
+    """Whose endpoint it is; for operators."""
+    webhook: EndpointId | None = None
+    event_type: str | None = None
+    """As it is written in the event; no pattern."""
+    state: DeliveryState | None = None
+    status: str | None = None
+    """HTTP status of the last attempt, `503`, or a class of them, `5xx`."""
+    error_class: str | None = None
+    """What the last attempt failed with: an `UnreachableReason`, or `blocked`."""
+    created_after: datetime | None = None
+    """At or after it."""
+    created_before: datetime | None = None
+    """Strictly before it."""
+    event: EventId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallPage:
+    """A page of the log of all calls, the newest first."""
+
+    calls: tuple[Call, ...]
+    next_cursor: str | None
+    """Hand it in, with the same filter, to read on; null at the end. A page can be short and have one."""
+    searched_to: datetime | None
+    """All that was created after this instant was searched; null where everything was."""
+
+
+class CallsAdmin(Base):
+    """Browse the log of all calls."""
+
+    async def calls(
+        self, chosen: CallFilter, *, tenant: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> CallPage:
+        """Return a page of deliveries (`limit` is 1 to 250), the newest first: the latest created, or the highest id.
+
+        Raises InvalidInput for a filter that cannot be meant, NotFound for a tenant or webhook that there is not.
+        """
+        if not 1 <= limit <= MOST_LISTED:
+            raise InvalidInput(f"A limit is 1 to {MOST_LISTED}.", field="limit")
+        statuses = _statuses(chosen)
+        async with self._reading() as connection:
+            lanes = await self._lanes(connection, chosen, tenant)
+            plan = await _plan(connection, chosen, statuses, lanes)
+            return await _Search(connection, plan, cursor, limit=limit).run()
+
+    async def _lanes(self, connection: Any, chosen: CallFilter, tenant: str | None) -> list[Lane] | None:
+        """Return the endpoints that can be meant; null: all."""
+        if tenant is not None and chosen.tenant not in (None, tenant):
+            raise NotFound(f"There is no tenant `{shortened(chosen.tenant or '')}`.")
+        owner = tenant if tenant is not None else chosen.tenant
+        if chosen.webhook is not None:
+            endpoint = await self._endpoint(connection, chosen.webhook, owner)
+            return [Lane(endpoint.id, endpoint.shard)]
+        if owner is None:
+            return None
+        await self._tenant(connection, owner)
+        return await store.endpoints_of(connection, owner, limit=LAST_ID)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """Which walks answer a question."""
+
+    pending: str | None
+    """A walk by id; null: nothing pending can be meant."""
+    finished: str | None
+    sieve: Sieve
+    by_creation: bool
+    """The finished ones are walked in the order of creation, endpoint by endpoint; else all by id."""
+    lanes: Sequence[Lane]
+    event: EventId | None
+    ids: tuple[int, int]
+    """From and below, as far as instants bound them."""
+
+    @property
+    def kind(self) -> str:
+        """Name the order: a cursor goes on in no other."""
+        return "calls by creation" if self.by_creation else "calls by id"
+
+    @property
+    def most(self) -> int:
+        """How many deliveries to look at."""
+        return MOST_LOOKED_UP if self.sieve.looks_up else MOST_WALKED
+
+    def key(self, place: Place) -> tuple[Any, ...]:
+        """Order places."""
+        return tuple(place) if self.by_creation else (place.id,)
+
+    def start(self, cursor: str | None) -> tuple[Place, Place]:
+        """Return where the walks of pending and of finished ones begin."""
+        if cursor is not None:
+            at, delivery_id, finished_at, finished_id = cursors.read(cursor, self.kind, 4)
+            return _place(at, delivery_id), _place(finished_at, finished_id)
+        top = Place(DUSK, DeliveryId(self.ids[1]))
+        if not self.by_creation or self.sieve.created_before == DUSK:
+            return top, top
+        return top, Place(self.sieve.created_before, DeliveryId(0))
+
+    @property
+    def widest(self) -> int:
+        """How many finished ones to look at in one go, at most; that many of each endpoint, where these are walked."""
+        return max(WINDOW, self.most // max(1, len(self.lanes))) if self.by_creation else self.most
+
+
+async def _plan(
+    connection: Any, chosen: CallFilter, statuses: tuple[int, int] | None, lanes: Sequence[Lane] | None
+) -> _Plan:
+    since, until = chosen.created_after or DAWN, chosen.created_before or DUSK
+    by_lane = lanes is not None and len(lanes) <= MOST_LANES and chosen.event is None
+    failed = _asks_for_failure(chosen, statuses)
+    nothing = (
+        (lanes is not None and not lanes) or since >= until or (failed and chosen.state is DeliveryState.DELIVERED)
+    )
+    pending, finished = _pending_walk(chosen), _finished_walk(chosen, by_lane=by_lane, failed=failed)
+    if by_lane and pending is not None:
+        assert lanes is not None
+        if await store.waiting(connection, lanes, limit=MOST_SORTED + 1) <= MOST_SORTED:
+            pending = "pending_of_endpoints"
+    return _Plan(
+        pending=None if nothing else pending,
+        finished=None if nothing else finished,
+        sieve=Sieve(
+            state=chosen.state,
+            statuses=statuses,
+            error_class=chosen.error_class,
+            event_type=chosen.event_type,
+            endpoints=None if lanes is None or by_lane else tuple(lane.endpoint_id for lane in lanes),
+            created_from=since,
+            created_before=until,
+        ),
+        by_creation=by_lane,
+        lanes=lanes or (),
+        event=chosen.event,
+        ids=(0, LAST_ID) if chosen.event is not None else await _id_range(connection, since, until),
+    )
+
+
+def _pending_walk(chosen: CallFilter) -> str | None:
+    if chosen.state not in (None, DeliveryState.PENDING):
+        return None
+    return "pending" if chosen.event is None else "pending_of_event"
+
+
+def _finished_walk(chosen: CallFilter, *, by_lane: bool, failed: bool) -> str | None:
+    if chosen.state is DeliveryState.PENDING:
+        return None
+    if chosen.event is not None:
+        return "finished_of_event"
+    # few are not delivered as a rule, and they have an index of their own
+    undelivered = failed or chosen.state in (DeliveryState.DEAD, DeliveryState.CANCELLED)
+    name = "undelivered" if undelivered else "finished"
+    return f"{name}_of_endpoints" if by_lane else name
+
+
+async def _id_range(connection: Any, since: datetime, until: datetime) -> tuple[int, int]:
+    """Turn instants of creation into ids, with a margin; what is too much is sifted out."""
+    lowest: int = 0
+    highest: int = LAST_ID
+    if since > DAWN + MARGIN:
+        lowest = await store.first_id_at(connection, since - MARGIN, finished_from=since - MARGIN) or lowest
+    if until < DUSK - MARGIN:
+        # what was finished before `since` was created before it, and is not asked for
+        highest = await store.first_id_at(connection, until + MARGIN, finished_from=since) or highest
+    return lowest, highest
+
+
+class _Search:
+    """One page's search."""
+
+    def __init__(self, connection: Any, plan: _Plan, cursor: str | None, *, limit: int) -> None:
+        self._connection = connection
+        self._plan = plan
+        self._limit = limit
+        pending, finished = plan.start(cursor)
+        self._pending_sieve = plan.sieve
+        if plan.by_creation and plan.pending == "pending":
+            self._pending_sieve = replace(plan.sieve, endpoints=tuple(one.endpoint_id for one in plan.lanes))
+        # one more than asked for tells whether there is a next page
+        self._pending = Source(self._look_at_pending, pending, _first(self._pending_sieve, limit), plan.most)
+        self._finished = Source(self._look_at_finished, finished, _first(plan.sieve, limit), plan.widest)
+        sources = [
+            source
+            for source, walk in ((self._pending, plan.pending), (self._finished, plan.finished))
+            if walk is not None
+        ]
+        self._merge = Merge(sources, plan.key)
+
+    async def run(self) -> CallPage:
+        plan = self._plan
+        rows = await self._merge.run(self._limit, most=plan.most)
+        calls = await store.shown(self._connection, rows)
+        reached = self._merge.reached
+        if reached is None:
+            return CallPage(calls, None, None)
+        # what was pending on this page may have ended by the next one: it is not to be shown there again
+        finished = min([self._finished.place, *(row.place for row in rows)], key=plan.key)
+        return CallPage(calls, cursors.written(plan.kind, *self._pending.place, *finished), reached.at)
+
+    async def _look_at_pending(self, behind: Place, size: int, limit: int) -> Haul:
+        plan = self._plan
+        match plan.pending:
+            case "pending_of_endpoints":
+                more: list[Any] = [[one.endpoint_id for one in plan.lanes], [one.shard for one in plan.lanes]]
+            case "pending_of_event":
+                more = [plan.event]
+            case _:
+                more = []
+        assert plan.pending is not None
+        return await store.sift(
+            self._connection, plan.pending, self._pending_sieve, behind.id, plan.ids[0], size, *more, limit=limit
+        )
+
+    async def _look_at_finished(self, behind: Place, size: int, limit: int) -> Haul:
+        plan = self._plan
+        since = plan.sieve.created_from
+        assert plan.finished is not None
+        if plan.by_creation:
+            arguments: list[Any] = [behind.at, behind.id, since, size, [one.endpoint_id for one in plan.lanes]]
+        else:
+            arguments = [behind.id, plan.ids[0], since, size, *([plan.event] if plan.event is not None else [])]
+        return await store.sift(self._connection, plan.finished, plan.sieve, *arguments, limit=limit)
+
+
+def _first(sieve: Sieve, limit: int) -> int:
+    """Say how many to look at first."""
+    return limit + 1 if sieve.is_open else max(limit + 1, WINDOW)
+
+
+def _statuses(chosen: CallFilter) -> tuple[int, int] | None:
+    """Read the filters that are texts."""
+    if chosen.error_class is not None and chosen.error_class not in _ERROR_CLASSES:
+        raise InvalidInput(
+            f"`{shortened(chosen.error_class)}` is no class of errors. There are: {', '.join(_ERROR_CLASSES)}.",
+            field="error_class",
+        )
+    if chosen.status is None:
+        return None
+    found = _STATUS.fullmatch(chosen.status.lower())
+    if found is None:
+        raise InvalidInput(
+            f"`{shortened(chosen.status)}` is no status. Write one as `503`, or a class of them as `5xx`.",
+            field="status",
+        )
+    if found[2] == "xx":
+        return int(found[1]) * 100, int(found[1]) * 100 + 99
+    return int(found[0]), int(found[0])
+
+
+def _asks_for_failure(chosen: CallFilter, statuses: tuple[int, int] | None) -> bool:
+    """Whether nothing delivered can be meant: a delivery is delivered by a 2xx, and without an error."""
+    return chosen.error_class is not None or (statuses is not None and statuses[0] not in DELIVERING)
+
+
+def _place(at: Any, delivery_id: Any) -> Place:
+    return Place(cursors.instant(at), DeliveryId(cursors.number(delivery_id, most=LAST_ID)))
