@@ -23,6 +23,7 @@ from dispatcher.store.pool import PATIENCE, Pool, connect, open_pool
 
 if TYPE_CHECKING:
     from dispatcher.admin import Admin
+    from dispatcher.console.ops import Checks, Render
     from dispatcher.doorkeeper import Doorkeeper
 
 ROLES: Final = ("deliver", "notify", "maintain", "api")
@@ -40,7 +41,10 @@ FEW_FILES: Final = 4096
 """Open files below which there is a word of warning: unused connections are closed early, and opened again."""
 
 API_STATEMENT_SECONDS: Final = 20.0
-"""For one statement of the API: what a tenant asks for takes milliseconds, or it takes too long."""
+"""For one statement of the API or the console: what people ask for takes milliseconds, or it takes too long."""
+
+CONSOLE_CONNECTIONS: Final = 4
+"""To the database: opened when they are wanted, and there are few operators."""
 
 READY_SECONDS: Final = 2.0
 """For the database to answer a question about its health: what is slower is of no use to workers either."""
@@ -120,6 +124,7 @@ def make_admin(settings: Settings, pool: Pool) -> "Admin":
         default_schedule=settings.retry.schedule,
         make_sender=lambda: make_sender(settings.egress),
         origin=settings.egress.origin,
+        portal_url=f"{(settings.api.public_url or f'http://{settings.api.listen}').rstrip('/')}/portal",
     )
 
 
@@ -204,7 +209,7 @@ async def _work(settings: Settings, url: str, roles: Sequence[str], stop: Stop, 
         random = Random()  # noqa: S311 - jitter is no secret
         worker = Worker(settings, url, pool, roles=roles, metrics=metrics, clock=Clock(), random=random)
         if ops:  # first: what it may refuse must not cut requests short
-            await stack.enter_async_context(listen_ops(settings, render=metrics.render, ready=worker.checks))
+            await stack.enter_async_context(listen_ops(settings, url, render=metrics.render, ready=worker.checks))
             if "api" in roles:
                 await stack.enter_async_context(listen_api(settings, url))
         await worker.start()
@@ -232,41 +237,78 @@ async def _close(pool: Pool) -> None:
 
 
 @asynccontextmanager
-async def listen_ops(
-    settings: Settings, *, render: Callable[[], bytes], ready: Callable[[], Awaitable[Mapping[str, str | None]]]
-) -> AsyncIterator[None]:
-    """Serve metrics and health on the ops listener."""
-    from dispatcher.console.ops import make_app
+async def listen_ops(settings: Settings, url: str, *, render: "Render", ready: "Checks") -> AsyncIterator[None]:
+    """Serve metrics, health and the console on the ops listener, with database connections of its own."""
+    async with _open_pages_pool(settings, url, "dispatcher console", maximum=CONSOLE_CONNECTIONS) as pool:
+        app = make_ops_app(settings, make_admin(settings, pool), render=render, ready=ready)
+        async with _listen(app, settings.ops.listen, section="ops"):
+            yield
 
-    app = make_app(render=render, ready=ready)
-    async with _listen(app, settings.ops.listen, section="ops"):
-        yield
+
+def make_ops_app(settings: Settings, admin: "Admin", *, render: "Render", ready: "Checks") -> web.Application:
+    """Make what the ops listener serves."""
+    from dispatcher.clock import Clock
+    from dispatcher.console.app import make_app
+    from dispatcher.console.doors import Access
+
+    return make_app(
+        admin,
+        render=render,
+        ready=ready,
+        access=Access(
+            session=settings.console.session,
+            trusted_header=settings.console.trusted_header,
+            trusted_proxies=settings.console.trusted_proxies,
+            secure=_is_https(settings.ops.console_url),
+        ),
+        monotonic=Clock().monotonic,
+    )
 
 
 @asynccontextmanager
-async def listen_api(settings: Settings, url: str) -> AsyncIterator[None]:
-    """Serve the tenants' HTTP API on its listener, with database connections of its own."""
-    from dispatcher.api.app import make_app
-    from dispatcher.clock import Clock
-
+async def _open_pages_pool(settings: Settings, url: str, name: str, *, maximum: int) -> AsyncIterator[Pool]:
+    """Open connections for a listener."""
     pool = await open_pool(
         url,
-        application_name="dispatcher api",
-        maximum=settings.api.pool_size,
+        application_name=name,
+        maximum=maximum,
         pgbouncer=settings.database.pgbouncer,
         command_timeout=API_STATEMENT_SECONDS,
     )
     try:
-        app = make_app(
-            make_admin(settings, pool),
-            body_limit=settings.api.body_limit,
-            rate_limit=settings.api.rate_limit,
-            monotonic=Clock().monotonic,
-        )
-        async with _listen(app, settings.api.listen, section="api"):
-            yield
+        yield pool
     finally:
         await _close(pool)
+
+
+def _is_https(url: str | None) -> bool:
+    return url is not None and url.startswith("https:")
+
+
+@asynccontextmanager
+async def listen_api(settings: Settings, url: str) -> AsyncIterator[None]:
+    """Serve the tenants' HTTP API and their own pages on its listener, with database connections of its own."""
+    async with (
+        _open_pages_pool(settings, url, "dispatcher api", maximum=settings.api.pool_size) as pool,
+        _listen(make_api_app(settings, make_admin(settings, pool)), settings.api.listen, section="api"),
+    ):
+        yield
+
+
+def make_api_app(settings: Settings, admin: "Admin") -> web.Application:
+    """Make what the tenants' listener serves."""
+    from dispatcher.api.app import make_app
+    from dispatcher.clock import Clock
+    from dispatcher.console.app import PREFIX, make_portal
+
+    app = make_app(
+        admin,
+        body_limit=settings.api.body_limit,
+        rate_limit=settings.api.rate_limit,
+        monotonic=Clock().monotonic,
+    )
+    app.add_subapp(PREFIX, make_portal(admin, secure=_is_https(settings.api.public_url)))
+    return app
 
 
 @asynccontextmanager
@@ -323,7 +365,7 @@ async def _supervise(settings: Settings, roles: Sequence[str], workers: int) -> 
                 "database": await _database_fault(settings, url),
             }
 
-        await stack.enter_async_context(listen_ops(settings, render=Metrics().render, ready=ready))
+        await stack.enter_async_context(listen_ops(settings, url, render=Metrics().render, ready=ready))
         if "api" in roles:
             await stack.enter_async_context(listen_api(settings, url))
         children.start()

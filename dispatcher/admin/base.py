@@ -51,9 +51,13 @@ class Base:
         doorkeeper: Doorkeeper | None = None,
         make_sender: Callable[[], Sends] | None = None,
         origin: str = "dispatcher",
+        portal_url: str = "http://127.0.0.1:8080/portal",
         clock: Clock | None = None,
     ) -> None:
-        """`make_sender` opens egress, for who asks a subscriber something; `origin` is how the service calls itself."""
+        """`make_sender` opens egress, for who asks a subscriber something; `origin` is how the service calls itself.
+
+        `portal_url`: where tenants' own pages are.
+        """
         self._pool = pool
         self._sealer = sealer
         self._policy = policy
@@ -63,6 +67,7 @@ class Base:
         self._doorkeeper = doorkeeper or Doorkeeper(clock=self._clock)
         self._make_sender = make_sender or self._own_sender
         self._origin = origin
+        self._portal_url = portal_url
 
     def _own_sender(self) -> Sends:
         return Sender(self._policy, https_only=self._https_only, user_agent="dispatcher")

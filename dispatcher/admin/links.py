@@ -37,7 +37,8 @@ class PortalLink:
 
     tenant: str
     expires_at: datetime
-    token: str = field(repr=False)
+    url: str = field(repr=False)
+    """Lets in whoever has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,8 @@ class LinksAdmin(Base):
             await self._tenant(connection, tenant)
         expires_at = int(self._clock.now() + seconds)
         token = (await self.console_key()).link_token(tenant, expires_at)
-        return PortalLink(tenant, datetime.fromtimestamp(expires_at, UTC), token)
+        url = f"{self._portal_url}/enter?token={token}"
+        return PortalLink(tenant, datetime.fromtimestamp(expires_at, UTC), url)
 
     async def tenant_of_link(self, token: str) -> str | None:
         """Return the tenant that a link's token lets in; None if it is over, not ours, or the tenant is gone."""

@@ -9,13 +9,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dispatcher.admin.definitions import DefinitionRow
-from dispatcher.admin.results import DeliveryDetails, DeliveryPage, EndpointFinding, Explanation, NewKey, Resealed
+from dispatcher.admin.links import PortalLink
+from dispatcher.admin.results import (
+    DeliveryDetails,
+    DeliveryPage,
+    EndpointFinding,
+    Explanation,
+    NewKey,
+    ReplayCount,
+    Resealed,
+)
 from dispatcher.catalog.reading import EventType
 from dispatcher.model import fingerprint
 from dispatcher.presets import Preset
 from dispatcher.store.endpoints import EndpointRow, EndpointSettings, SecretRow
 from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
 from dispatcher.store.keys import Key
+from dispatcher.store.operators import Operator
 from dispatcher.store.replays import Fate, ReplayRow
 from dispatcher.store.tenants import Tenant
 
@@ -59,6 +69,21 @@ def key_json(key: Key) -> Json:
 def new_key_json(new: NewKey) -> Json:
     """`{key}` and what `key_json` shows."""
     return {"key": new.key, **key_json(new.details)}
+
+
+def operator_json(operator: Operator) -> Json:
+    """`{createdDate, name, passwordDate, signedInDate}`."""
+    return {
+        "createdDate": iso(operator.created_at),
+        "name": operator.name,
+        "passwordDate": iso(operator.changed_at),
+        "signedInDate": iso(operator.signed_in_at),
+    }
+
+
+def portal_link_json(link: PortalLink) -> Json:
+    """`{expiresDate, tenant, url}`."""
+    return {"expiresDate": iso(link.expires_at), "tenant": link.tenant, "url": link.url}
 
 
 def created_webhook_json(webhook: EndpointRow) -> Json:
@@ -323,9 +348,10 @@ def replay_json(replay: ReplayRow) -> Json:
         "expected": replay.expected,
         "finishedDate": iso(replay.finished_at),
         "id": str(replay.id),
+        "isExpectedExact": replay.expected_exact,
         "rate": replay.rate,
         "reason": replay.reason,
-        **replay_count_json(replay.fates),
+        **_fates_json(replay.fates),
         "since": iso(wanted.since),
         "state": str(replay.state),
         "states": [str(state) for state in wanted.states],
@@ -336,8 +362,13 @@ def replay_json(replay: ReplayRow) -> Json:
     }
 
 
-def replay_count_json(fates: Mapping[Fate, int]) -> Json:
-    """`{replayed, skipped: {expired, pastRetention, superseded}}`: of a dry run, what they would be."""
+def replay_count_json(count: ReplayCount) -> Json:
+    """`{isExact, replayed, skipped}`: of a dry run, what they would be."""
+    return {"isExact": count.exact, **_fates_json(count.fates)}
+
+
+def _fates_json(fates: Mapping[Fate, int]) -> Json:
+    """`{replayed, skipped: {expired, pastRetention, superseded}}`."""
     return {
         "replayed": fates.get(Fate.REPLAYED, 0),
         "skipped": {

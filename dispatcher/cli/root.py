@@ -18,6 +18,8 @@ from dispatcher.cli import (
     key,
     listen,
     migrate,
+    operator,
+    portal,
     preset,
     profile,
     replay,
@@ -48,6 +50,8 @@ for name, noun in (
     ("profile", profile),
     ("preset", preset),
     ("secret", secret),
+    ("operator", operator),
+    ("portal", portal),
 ):
     app.add_typer(noun.app, name=name)
 

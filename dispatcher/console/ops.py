@@ -14,15 +14,13 @@ RENDER: web.AppKey[Render] = web.AppKey("render")
 READY: web.AppKey[Checks] = web.AppKey("ready")
 
 
-def make_app(*, render: Render, ready: Checks) -> web.Application:
-    """Make the ops listener's application."""
-    app = web.Application()
+def add_to(app: web.Application, *, render: Render, ready: Checks) -> None:
+    """Add what machines ask for to the ops listener's application."""
     app[RENDER] = render
     app[READY] = ready
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
-    return app
 
 
 async def _metrics(request: web.Request) -> web.Response:

@@ -8,6 +8,7 @@ folder/
 
 import json
 import os
+import secrets as entropy
 import shlex
 import shutil
 import socket
@@ -23,10 +24,9 @@ from typing import Any, Final
 
 from dispatcher import logs
 from dispatcher.admin import Admin
-from dispatcher.app import ROLES, open_admin
+from dispatcher.app import ROLES, make_api_app, make_ops_app, open_admin
 from dispatcher.clock import Clock
 from dispatcher.configuration import load
-from dispatcher.console.ops import make_app
 from dispatcher.demo import mailbox as mail
 from dispatcher.demo import receiver as web
 from dispatcher.demo.mailbox import Mailbox
@@ -42,6 +42,12 @@ from dispatcher.worker import Worker, open_worker_pool
 GRACE: Final = 2.0
 """Seconds for requests in flight at the end: the receiver answers at once."""
 
+OPERATOR: Final = "demo"
+"""Who may sign in to the demo's console."""
+
+PASSWORD_BYTES: Final = 12
+"""Of chance in the password, which is printed and dies with the demo."""
+
 THROWAWAY: Final = MappingProxyType({"fsync": "off", "full_page_writes": "off"})
 """Of the server, whose data are removed in the end."""
 
@@ -51,8 +57,12 @@ CONFIG: Final = """\
 [database]
 url = {url}
 
+[api]
+listen = {api}
+
 [ops]
 listen = {ops}
+console_url = {console}
 
 [egress]
 # the sample receiver is on this machine, and has no certificate
@@ -93,6 +103,9 @@ class Stage:
     mailbox: Mailbox
     mail_address: str
     ops_url: str
+    console_password: str
+    """Of the operator `OPERATOR`."""
+    api_url: str
     admin: Admin
     owner: Any
     """A connection as the database's owner."""
@@ -112,18 +125,28 @@ async def open_stage() -> AsyncIterator[Stage]:
         log = folder / "dispatcher.log"
         logs.configure(format="json", level="info", stream=stack.enter_context(log.open("w", encoding="utf-8")))
         receiver, mailbox = Receiver(), Mailbox()
-        web_socket, mail_socket, ops_socket = (stack.enter_context(_listen()) for _ in range(3))
+        web_socket, mail_socket, ops_socket, api_socket = (stack.enter_context(_listen()) for _ in range(4))
         await stack.enter_async_context(web.receiving(receiver, web_socket))
         await stack.enter_async_context(mail.receiving(mailbox, mail_socket))
         server = await stack.enter_async_context(EmbeddedPostgres(folder / "data", settings=THROWAWAY))
-        config = _write_config(folder, server.url, ops=_address(ops_socket), mail_port=mail_socket.getsockname()[1])
+        config = _write_config(
+            folder,
+            server.url,
+            ops=_address(ops_socket),
+            api=_address(api_socket),
+            mail_port=mail_socket.getsockname()[1],
+        )
         settings = load(config, {})
         owner = await connect(server.url, application_name="dispatcher demo")
         stack.push_async_callback(owner.close)
         migrations = await migrate.apply(owner)
         metrics = Metrics()
         worker = await stack.enter_async_context(_working(settings, server.url, metrics))
-        await stack.enter_async_context(web.serving(make_app(render=metrics.render, ready=worker.checks), ops_socket))
+        admin = await stack.enter_async_context(open_admin(settings))
+        await admin.create_operator(OPERATOR, password := entropy.token_urlsafe(PASSWORD_BYTES))
+        console = make_ops_app(settings, admin, render=metrics.render, ready=worker.checks)
+        await stack.enter_async_context(web.serving(console, ops_socket))
+        await stack.enter_async_context(web.serving(make_api_app(settings, admin), api_socket))
         yield Stage(
             folder=folder,
             config=config,
@@ -137,7 +160,9 @@ async def open_stage() -> AsyncIterator[Stage]:
             mailbox=mailbox,
             mail_address=_address(mail_socket),
             ops_url=f"http://{_address(ops_socket)}",
-            admin=await stack.enter_async_context(open_admin(settings)),
+            console_password=password,
+            api_url=f"http://{_address(api_socket)}",
+            admin=admin,
             owner=owner,
             metrics=metrics,
         )
@@ -164,10 +189,17 @@ def _address(listener: socket.socket) -> str:
     return f"{host}:{port}"
 
 
-def _write_config(folder: Path, url: str, *, ops: str, mail_port: int) -> Path:
+def _write_config(folder: Path, url: str, *, ops: str, api: str, mail_port: int) -> Path:
     config = folder / "config.toml"
     config.touch(mode=0o600)
-    values = {"url": url, "ops": ops, "mail_host": "127.0.0.1", "mail_port": mail_port}
+    values = {
+        "url": url,
+        "ops": ops,
+        "console": f"http://{ops}",
+        "api": api,
+        "mail_host": "127.0.0.1",
+        "mail_port": mail_port,
+    }
     config.write_text(CONFIG.format_map({name: json.dumps(value) for name, value in values.items()}))
     return config
 

@@ -17,7 +17,7 @@ from dispatcher.demo.judge import Facts
 from dispatcher.demo.receiver import Arrival, Subscriber
 from dispatcher.demo.scenario import FAILING, HEALTHIE, HOOKS, Hook, Scene
 from dispatcher.demo.screen import Screen
-from dispatcher.demo.stage import Stage, program
+from dispatcher.demo.stage import OPERATOR, Stage, program
 from dispatcher.model import DeliveryState, EndpointId
 from dispatcher.store import history
 from dispatcher.store.pool import connect
@@ -209,6 +209,8 @@ class Story:
         if shutil.which("psql") is not None:
             screen.code(f"psql '{stage.application_url}' -c \"{escaped}\"")
         screen.code(f"{call} event send --tenant {HEALTHIE} --type appointment.updated --payload '{payload}'")
+        screen.say(f"Look around in the console, as {OPERATOR} with the password {stage.console_password}:")
+        screen.code(f"{stage.ops_url}/")
         screen.say("See all that there is, the figures for Prometheus, and what the service logs:")
         screen.code(f"{call} webhook list")
         screen.code(f"{call} event list")
