@@ -124,7 +124,9 @@ def changed(
 ) -> EndpointSettings:
     """Check changes, and return the settings with them made. What stays is not judged again."""
     given: dict[str, Any] = {
-        one.name: value for one in fields(changes) if not isinstance(value := getattr(changes, one.name), Unset)
+        one.name: value
+        for one in fields(EndpointSettings)
+        if not isinstance(value := getattr(changes, one.name), Unset)
     }
     # what is not given gets a value that passes, and is left out again below
     draft = WebhookDraft(**({"url": "https://example.com/", "subscriptions": ["*"]} | given))

@@ -7,7 +7,7 @@ from typing import Any
 
 from dispatcher.admin import checks
 from dispatcher.admin.definitions import CONSENT_HEADER
-from dispatcher.admin.handshake import HandshakesAdmin, verification
+from dispatcher.admin.handshake import HandshakesAdmin, Question, verification
 from dispatcher.admin.inputs import Unset, WebhookChanges, WebhookDraft
 from dispatcher.errors import Conflict, InvalidInput
 from dispatcher.model import EndpointId, EndpointState
@@ -38,13 +38,11 @@ class EndpointsAdmin(HandshakesAdmin):
         Where the draft names a preset, or else the tenant, it fills in what is not given. Where the draft says so, the
         subscriber is asked first.
         """
-        way = verification(draft.verification)
+        question = Question(verification(draft.verification), refuses_wrong=draft.refuses_wrong_signatures)
         secret = new_secret() if draft.secret is None else draft.secret
         async with self._transaction() as connection:
             settings = await self._admitted(connection, tenant, draft, secret)
-        settings = await self._agreed(
-            tenant, settings, [secret], verification=way, refuses_wrong_signatures=draft.refuses_wrong_signatures
-        )
+        settings = await self._agreed(tenant, settings, [secret], question)
         async with self._transaction() as connection:
             await self._fit(connection, settings, [secret])
             endpoint_id = await store.insert(connection, tenant, settings, now=self._now())
@@ -101,23 +99,44 @@ class EndpointsAdmin(HandshakesAdmin):
     async def update_webhook(
         self, webhook_id: EndpointId, changes: WebhookChanges, *, tenant: str | None = None
     ) -> EndpointRow:
-        """Change some fields."""
+        """Change some fields. Where the changes say so, the subscriber is asked first, as it would be afterwards."""
+        question = Question(verification(changes.verification), refuses_wrong=changes.refuses_wrong_signatures)
+        wanted = agreed = None
+        if question.is_asked:
+            async with self._changing(webhook_id, tenant) as (connection, endpoint):
+                wanted = await self._changed(connection, endpoint, changes)
+                secrets = await self._shared_secrets(connection, webhook_id)
+            agreed = await self._agreed(endpoint.tenant, wanted, secrets, question)
         async with self._changing(webhook_id, tenant) as (connection, endpoint):
-            settings = checks.changed(endpoint, changes, https_only=self._https_only, policy=self._policy)
-            if not isinstance(changes.subscriptions, Unset):
-                admitted = await self._doorkeeper.admit(connection, settings.subscriptions)
-                settings = replace(settings, subscriptions=admitted)
-            if changes.payload_format is None:
-                settings = replace(settings, payload_format=await self._default_format(connection, endpoint.tenant))
-            if CONSENT_HEADER in endpoint.headers:  # whoever consented sees it in every delivery
-                consent = {CONSENT_HEADER: endpoint.headers[CONSENT_HEADER]}
-                settings = replace(settings, headers={**settings.headers, **consent})
+            settings = await self._changed(connection, endpoint, changes)
+            if settings != wanted and question.is_asked:
+                raise Conflict(
+                    f"The webhook {webhook_id} was changed while its subscriber was asked. Try it again.", field="id"
+                )
+            settings = agreed or settings
             if _changes_envelope(changes):
-                in_use = await store.secrets(connection, webhook_id, self._sealer, now=self._now())
-                await self._fit(connection, settings, [secret.value for secret in in_use])
                 await self._provide_key(connection, webhook_id, settings)
             await store.update(connection, webhook_id, settings, now=self._now())
             return await self._endpoint(connection, webhook_id, tenant)
+
+    async def _changed(self, connection: Any, endpoint: EndpointRow, changes: WebhookChanges) -> EndpointSettings:
+        """Check changes, also against what only the database knows, and return the settings with them made."""
+        settings = checks.changed(endpoint, changes, https_only=self._https_only, policy=self._policy)
+        if not isinstance(changes.subscriptions, Unset):
+            admitted = await self._doorkeeper.admit(connection, settings.subscriptions)
+            settings = replace(settings, subscriptions=admitted)
+        if changes.payload_format is None:
+            settings = replace(settings, payload_format=await self._default_format(connection, endpoint.tenant))
+        if CONSENT_HEADER in endpoint.headers:  # whoever consented sees it in every delivery
+            consent = {CONSENT_HEADER: endpoint.headers[CONSENT_HEADER]}
+            settings = replace(settings, headers={**settings.headers, **consent})
+        if _changes_envelope(changes):
+            await self._fit(connection, settings, await self._shared_secrets(connection, endpoint.id))
+        return settings
+
+    async def _shared_secrets(self, connection: Any, webhook_id: EndpointId) -> list[str]:
+        """Return the secrets in use, the current one first."""
+        return [row.value for row in await store.secrets(connection, webhook_id, self._sealer, now=self._now())]
 
     async def archive_webhook(self, webhook_id: EndpointId, *, tenant: str | None = None) -> EndpointRow:
         """Take a webhook out of use for good; its pending deliveries are cancelled."""

@@ -8,7 +8,7 @@ open.
 
 import secrets as entropy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, assert_never
 from uuid import uuid4
@@ -52,14 +52,27 @@ class Verification(StrEnum):
     CLOUDEVENTS = "cloudevents"
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a subscriber is asked."""
+
+    way: Verification = Verification.NONE
+    refuses_wrong: bool = field(default=False, kw_only=True)
+    """Ask, too, whether it refuses a request with a wrong signature."""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is any question."""
+        return self.way is not Verification.NONE or self.refuses_wrong
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What is to be verified of a webhook."""
+    """The webhook that is asked about."""
 
     url: str
     tenant: str
-    verification: Verification
-    refuses_wrong_signatures: bool
+    question: Question
     rate_limit: float | None
 
 
@@ -84,7 +97,7 @@ async def shake_hands(
     `sign` makes the right headers, `missign` those of a secret that the subscriber cannot know.
     """
     allowed = None
-    match asked.verification:
+    match asked.question.way:
         case Verification.NONE:
             pass
         case Verification.CHALLENGE:
@@ -92,8 +105,8 @@ async def shake_hands(
         case Verification.CLOUDEVENTS:
             allowed = await _ask_consent(sender, asked, origin=origin)
         case _:
-            assert_never(asked.verification)
-    if asked.refuses_wrong_signatures:
+            assert_never(asked.question.way)
+    if asked.question.refuses_wrong:
         await _try_wrong_signature(sender, asked, sign=missign, now=now)
     return allowed
 
@@ -184,18 +197,16 @@ class HandshakesAdmin(DefinitionsAdmin):
         tenant: str,
         settings: EndpointSettings,
         secrets: Sequence[str],
-        *,
-        verification: Verification,
-        refuses_wrong_signatures: bool,
+        question: Question,
     ) -> EndpointSettings:
         """Ask the subscriber of settings that were checked, and return them as it allows; raises InvalidInput."""
-        if verification is Verification.NONE and not refuses_wrong_signatures:
+        if not question.is_asked:
             return settings
         async with self._pool.acquire() as connection:
             if connection.is_in_transaction():
                 raise InvalidInput(
-                    "A webhook whose subscriber is asked first cannot be created under an idempotency key: the question "
-                    "would be asked while the database waits. Leave the key out.",
+                    "A webhook whose subscriber is asked first cannot be created within a transaction: the question would "
+                    "be asked while the database waits.",
                     field=FIELD,
                 )
         async with self._reading() as connection:
@@ -203,8 +214,7 @@ class HandshakesAdmin(DefinitionsAdmin):
         asked = Asked(
             url=settings.url,
             tenant=tenant,
-            verification=verification,
-            refuses_wrong_signatures=refuses_wrong_signatures,
+            question=question,
             rate_limit=settings.rate_limit,
         )
         now = self._clock.now()
@@ -222,7 +232,7 @@ class HandshakesAdmin(DefinitionsAdmin):
             )
         finally:
             await sender.close()
-        if verification is Verification.CLOUDEVENTS:
+        if question.way is Verification.CLOUDEVENTS:
             settings = replace(settings, headers={**settings.headers, CONSENT_HEADER: self._origin})
         if allowed is not None and (settings.rate_limit is None or allowed < settings.rate_limit):
             settings = replace(settings, rate_limit=allowed)

@@ -76,6 +76,10 @@ class WebhookChanges:
     disable_after: str | float | Unset | None = UNSET
     metadata: Mapping[str, Any] | Unset = UNSET
     include_descendants: bool | Unset = UNSET
+    verification: str | None = None
+    """How the subscriber is asked first, as it would be after the change: `none`, `challenge`, `cloudevents`."""
+    refuses_wrong_signatures: bool = False
+    """Ask it, too, whether it refuses a request with a wrong signature."""
 
 
 @dataclass(frozen=True, slots=True)

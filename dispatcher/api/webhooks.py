@@ -30,8 +30,8 @@ async def create(call: Call, body: models.WebhookDraft) -> Reply:
 
 
 def _asks_subscriber(body: models.WebhookDraft) -> bool:
-    """Whether the URL may be asked first; a preset can say so, too."""
-    return bool(body.preset or body.verification or body.refuses_wrong_signatures)
+    """Whether the URL is asked first."""
+    return bool(body.verification or body.refuses_wrong_signatures)
 
 
 async def list_all(call: Call, query: models.Listing) -> Reply:
@@ -149,7 +149,11 @@ OPERATIONS: Final = (
         path="/v1/webhook/update/{id}",
         handler=update,
         summary="Change a webhook",
-        description="What is left out stays as it is; null clears a field, and so does an empty list or object.",
+        description=(
+            "What is left out stays as it is; null clears a field, and so does an empty list or object. With `verification` "
+            "or `refusesWrongSignatures` the URL is asked first, as it would be afterwards: if it does not consent, nothing "
+            "changes."
+        ),
         tag=TAG,
         thing="webhook",
         body=models.WebhookChanges,

@@ -51,6 +51,13 @@ WarnAfter = Annotated[
 DisableAfter = Annotated[
     str | None, typer.Option("--disable-after", metavar="DURATION", help="Disable it after so long of failures.")
 ]
+Way = Annotated[
+    str | None,
+    typer.Option("--verification", metavar="WAY", help="Ask the subscriber first: challenge or cloudevents."),
+]
+RefusesWrong = Annotated[
+    bool, typer.Option("--refuses-wrong-signatures", help="See first that it refuses a wrong signature.")
+]
 Metadata = Annotated[
     str | None, typer.Option("--metadata", metavar="JSON", help="An object of your own, kept with it.")
 ]
@@ -88,13 +95,8 @@ def create(
         str | None,
         typer.Option("--preset", metavar="NAME", help="Set up as this system did; see `dispatcher preset list`."),
     ] = None,
-    verification: Annotated[
-        str | None,
-        typer.Option("--verification", metavar="WAY", help="Ask the subscriber first: challenge or cloudevents."),
-    ] = None,
-    refuses_wrong_signatures: Annotated[
-        bool, typer.Option("--refuses-wrong-signatures", help="See first that it refuses a wrong signature.")
-    ] = False,
+    verification: Way = None,
+    refuses_wrong_signatures: RefusesWrong = False,
 ) -> None:
     """Create a webhook and show its signing secret.
 
@@ -185,11 +187,16 @@ def update(
         list[str] | None,
         typer.Option("--clear", metavar="OPTION", help="Set this option back to its default; can be repeated."),
     ] = None,
+    verification: Way = None,
+    refuses_wrong_signatures: RefusesWrong = False,
 ) -> None:
     """Change some settings of a webhook; what is not given stays.
 
+    A subscriber that is asked first is asked as the webhook would be afterwards: if it does not consent, nothing changes.
+
     Examples:
       dispatcher webhook update 0199… --url https://example.com/v2/hooks
+      dispatcher webhook update 0199… --verification challenge
       dispatcher webhook update 0199… --clear retry-schedule --clear notification-email
     """
     from dispatcher.admin import WebhookChanges
@@ -211,6 +218,8 @@ def update(
         disable_after=disable_after,
         metadata=_object(metadata),
         include_descendants=include_descendants,
+        verification=verification,
+        refuses_wrong_signatures=refuses_wrong_signatures or None,
     )
     changes = WebhookChanges(**given, **_cleared(clear or (), given))
     _act(call, webhook_id, lambda admin, endpoint: admin.update_webhook(endpoint, changes))

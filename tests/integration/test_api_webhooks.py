@@ -253,7 +253,7 @@ async def test_under_an_idempotency_key_a_secret_is_rotated_once(api: Client) ->
 async def test_what_asks_the_subscriber_first_is_done_once_all_the_same(api: Client) -> None:
     """Outside of any transaction, and remembered when it is done."""
     headers = {"Idempotency-Key": "asks"}
-    draft = {"url": HOOK, "subscriptions": ["*"], "preset": "decoda"}
+    draft = {"url": HOOK, "subscriptions": ["*"], "verification": "none"}
 
     first = await api("POST", "/v1/webhook/create", draft, headers=headers)
     second = await api("POST", "/v1/webhook/create", draft, headers=headers)

@@ -12,7 +12,7 @@ from dispatcher.addresses import AddressPolicy
 from dispatcher.admin import Admin, WebhookChanges, WebhookDraft
 from dispatcher.admin.once import Given
 from dispatcher.configuration import load
-from dispatcher.errors import InvalidInput
+from dispatcher.errors import Conflict, InvalidInput
 from dispatcher.sealing import Sealer
 from dispatcher.store.pool import open_pool
 from support.receiver import Behaviour, Exchange, Receiver, answer, close_silently
@@ -202,15 +202,70 @@ async def test_other_ways_are_refused(database: str) -> None:
     assert refusal.value.field == "verification"
 
 
+async def test_a_new_url_is_asked_before_the_webhook_moves(database: str) -> None:
+    """With the secret in use, as events will be sent; and only if it consents."""
+    async with Receiver() as receiver, open_admin(database) as admin:
+        receiver.on("/hook", answer(200))
+        receiver.on("/new", verifying())
+        receiver.on("/deaf", answer(200))
+        created = await admin.create_webhook("acme", draft(receiver))
+        asking: dict[str, Any] = {"verification": "challenge", "refuses_wrong_signatures": True}
+
+        with pytest.raises(InvalidInput, match="did not send the challenge back"):
+            await admin.update_webhook(created.id, WebhookChanges(url=f"{receiver.url}/deaf", **asking))
+        stayed = await admin.webhook(created.id)
+        moved = await admin.update_webhook(
+            created.id, WebhookChanges(url=f"{receiver.url}/new", signing_profiles=["decoda"], **asking)
+        )
+        again = await admin.update_webhook(created.id, WebhookChanges(verification="challenge"))
+
+        paths = [one.path for one in receiver.received]
+    assert paths == ["/deaf", "/new", "/new", "/new"]
+    assert "decoda-signature" in receiver.received[1].headers
+    assert stayed.url == f"{receiver.url}/hook?a=1"
+    assert (moved.url, moved.signing_profiles) == (f"{receiver.url}/new", ("standard", "decoda"))
+    assert (again.url, again.signing_profiles) == (moved.url, moved.signing_profiles)
+
+
+async def test_consent_can_be_asked_for_later(database: str) -> None:
+    """What is allowed then holds from then on."""
+    async with Receiver() as receiver, open_admin(database) as admin:
+        receiver.on("/hook", answer(200, headers={"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "60"}))
+        created = await admin.create_webhook("acme", draft(receiver))
+
+        changed = await admin.update_webhook(created.id, WebhookChanges(verification="cloudevents"))
+
+    assert (created.headers, created.rate_limit) == ({}, None)
+    assert (changed.headers, changed.rate_limit) == ({"WebHook-Request-Origin": "events.example.com"}, 1.0)
+
+
+async def test_a_change_meanwhile_is_a_conflict(database: str) -> None:
+    """What was agreed to must be what is stored."""
+    async with Receiver() as receiver, open_admin(database) as admin:
+        receiver.on("/elsewhere", answer(200))
+        created = await admin.create_webhook("acme", draft(receiver))
+
+        async def meddle(exchange: Exchange) -> None:
+            await admin.update_webhook(created.id, WebhookChanges(url=f"{receiver.url}/elsewhere"))
+            await verifying()(exchange)
+
+        receiver.on("/hook", meddle)
+        with pytest.raises(Conflict, match="changed while"):
+            await admin.update_webhook(created.id, WebhookChanges(description="x", verification="challenge"))
+        after = await admin.webhook(created.id)
+
+    assert (after.url, after.description) == (f"{receiver.url}/elsewhere", None)
+
+
 async def test_nobody_is_asked_while_a_transaction_is_open(database: str) -> None:
-    """Under an idempotency key the creation is part of one: such a request is refused, and says so."""
+    """Not even where somebody makes the creation a part of one."""
     async with Receiver() as receiver, open_admin(database) as admin:
 
         async def act(joining: Admin) -> Given:
             await joining.create_webhook("acme", draft(receiver, verification="challenge"))
             return Given(200, "{}")
 
-        with pytest.raises(InvalidInput, match="Leave the key out"):
+        with pytest.raises(InvalidInput, match="within a transaction"):
             await admin.once("acme", "key", b"print", act)
 
         assert receiver.received == []

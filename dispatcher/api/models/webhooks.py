@@ -33,6 +33,20 @@ Email = Annotated[
 ]
 
 
+Verification = Annotated[
+    Literal["none", "challenge", "cloudevents"] | None,
+    Field(
+        description=(
+            "Ask the URL first: `challenge` posts a text that it must send back, `cloudevents` sends OPTIONS and wants "
+            "`WebHook-Allowed-Origin`."
+        )
+    ),
+]
+RefusesWrongSignatures = Annotated[
+    bool, Field(description="See first that the URL refuses a request with a wrong signature.")
+]
+
+
 class WebhookOptions(Given):
     """What can be set of a webhook beside what it needs."""
 
@@ -100,18 +114,8 @@ class WebhookDraft(WebhookOptions):
         str | None,
         Field(description="Fills in what is not given, as a system did that you come from: `healthie`, `decoda`, …"),
     ] = None
-    verification: Annotated[
-        Literal["none", "challenge", "cloudevents"] | None,
-        Field(
-            description=(
-                "Ask the URL first: `challenge` posts a text that it must send back, `cloudevents` sends OPTIONS and wants "
-                "`WebHook-Allowed-Origin`."
-            )
-        ),
-    ] = None
-    refuses_wrong_signatures: Annotated[
-        bool, Field(description="See first that the URL refuses a request with a wrong signature.")
-    ] = False
+    verification: Verification = None
+    refuses_wrong_signatures: RefusesWrongSignatures = False
 
 
 class WebhookChanges(WebhookOptions):
@@ -120,6 +124,8 @@ class WebhookChanges(WebhookOptions):
     # what is not given is known from `model_fields_set`; a factory keeps these out of the schema, where they mean nothing
     url: Url = Field(default_factory=str)
     subscriptions: Subscriptions = Field(default_factory=list)
+    verification: Verification = None
+    refuses_wrong_signatures: RefusesWrongSignatures = False
 
 
 class Rotation(Given):
