@@ -111,42 +111,34 @@ class _Search:
 
     async def _sift(self, after: Mark | None, *, limit: int, offset: int) -> _Found:
         """Look at one window after the other until there are enough."""
-        found: list[tuple[Mark, Entry]] = []
+        found: list[Mark] = []
         place, examined = after, 0
         while True:
             marks = await self._marks(place, WINDOW)
             found += await self._matching(marks)
             examined += len(marks)
+            page = found[offset : offset + limit]
             if len(found) > offset + limit:
-                page = found[offset : offset + limit]
-                return _Found([entry for _, entry in page], page[-1][0])
+                return _Found(await self._entries(page), page[-1])
             place = marks[-1] if marks else place
             if len(marks) < WINDOW or examined >= MOST_EXAMINED:
-                rest = [entry for _, entry in found[offset:]]
-                return _Found(rest, place if len(marks) == WINDOW else None)
+                return _Found(await self._entries(page), place if len(marks) == WINDOW else None)
 
-    async def _matching(self, marks: Sequence[Mark]) -> list[tuple[Mark, Entry]]:
-        entries = await self._entries(marks)
-        pending = [entry for entry in entries if entry.finished_at is None]
-        last = await store.last_attempts(self._connection, pending) if self._chosen.asks_for_attempt else {}
-        pairs = zip(marks, entries, strict=True)
-        return [(mark, entry) for mark, entry in pairs if matches(entry, last.get(entry.id), self._chosen)]
+    async def _matching(self, marks: Sequence[Mark]) -> list[Mark]:
+        return await store.sift(
+            self._connection,
+            self._walk.shard,
+            marks,
+            event_type=self._chosen.event_type,
+            status=self._chosen.last_status,
+            error=self._chosen.last_error,
+        )
 
     async def _marks(self, after: Mark | None, limit: int) -> list[Mark]:
         return await store.marks(self._connection, self._walk, after=after, limit=limit)
 
     async def _entries(self, marks: Sequence[Mark]) -> list[Entry]:
         return await store.entries(self._connection, self._walk.shard, marks)
-
-
-def matches(entry: Entry, last: LastAttempt | None, chosen: LogFilter) -> bool:
-    """Tell whether a delivery passes the filters that no index answers."""
-    status, error = (entry.status, entry.error) if last is None else (last.status, last.error)
-    return (
-        (chosen.event_type is None or entry.event_type == chosen.event_type)
-        and (chosen.last_status is None or status == chosen.last_status)
-        and (chosen.last_error is None or chosen.last_error.lower() in (error or "").lower())
-    )
 
 
 def _walk(endpoint_id: EndpointId, shard: Shard, chosen: LogFilter) -> Walk:

@@ -1,5 +1,6 @@
 """What people get back, where it is more than a row."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -8,6 +9,7 @@ from dispatcher.model import EndpointId
 from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
 from dispatcher.store.keys import Key
 from dispatcher.store.log import Entry
+from dispatcher.store.replays import Fate
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +117,12 @@ class Explanation:
     summary: str
     """One or two sentences for people."""
     endpoints: tuple[EndpointFinding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayCount:
+    """What a replay would come to."""
+
+    fates: Mapping[Fate, int]
+    exact: bool
+    """False: counting stopped; these are the fates of the first, and there are more."""

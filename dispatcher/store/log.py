@@ -136,6 +136,28 @@ async def entries(connection: asyncpg.Connection, shard: Shard, marks: Sequence[
     return [Entry(**dict(row) | {"state": DeliveryState(row["state"])}) for row in rows]
 
 
+async def sift(
+    connection: asyncpg.Connection,
+    shard: Shard,
+    marks: Sequence[Mark],
+    *,
+    event_type: str | None,
+    status: int | None,
+    error: str | None,
+) -> list[Mark]:
+    """Return those deliveries that a filter lets through, in order. `error` is a part of the last one, in any case."""
+    rows = await connection.fetch(
+        SQL.sift,
+        [mark.id for mark in marks],
+        [mark.finished_at for mark in marks],
+        shard,
+        event_type,
+        status,
+        None if error is None else error.lower(),
+    )
+    return [marks[row["place"] - 1] for row in rows]
+
+
 async def last_attempts(connection: asyncpg.Connection, deliveries: Sequence[Entry]) -> dict[DeliveryId, LastAttempt]:
     """Return the last attempt of those deliveries that had one, as far as it is not past retention."""
     tried = [entry for entry in deliveries if entry.attempts]

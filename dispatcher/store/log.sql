@@ -163,6 +163,46 @@ left join lateral (
 ) as outbox on true
 order by wanted.place;
 
+-- name: sift
+-- Which of some deliveries a filter lets through, by their place: $1 ids, $2 when each was finished, null for pending ones,
+-- $3 their shard, $4 this event type or null, $5 this status of the last attempt or null, $6 a part of what it failed with,
+-- in lower case, or null. The event is looked up only if its type is asked for.
+select wanted.place::integer
+from unnest($1::bigint[], $2::timestamptz[]) with ordinality as wanted (id, finished_at, place)
+cross join lateral (
+  select deliveries.event_id, deliveries.event_at, last.status, last.error
+  from dispatcher.deliveries
+  left join lateral (
+    select attempts.status, attempts.error
+    from dispatcher.attempts
+    where deliveries.attempts > 0
+      and attempts.delivery_id = deliveries.id
+      and attempts.started_at >= deliveries.created_at
+    order by attempts.number desc
+    limit 1
+  ) as last on true
+  where deliveries.id = wanted.id
+    and deliveries.shard = $3
+    and wanted.finished_at is null
+  union all
+  select finished.event_id, finished.event_at, finished.status, finished.error
+  from dispatcher.finished_deliveries as finished
+  where finished.id = wanted.id
+    and finished.finished_at = wanted.finished_at
+) as entry
+left join lateral (
+  select outbox.event_type
+  from dispatcher.outbox
+  where $4::text is not null
+    and outbox.id = entry.event_id
+    and outbox.inserted_at = entry.event_at
+  limit 1
+) as event on true
+where ($4 is null or event.event_type = $4)
+  and ($5::smallint is null or entry.status = $5)
+  and ($6::text is null or position($6 in lower(entry.error)) > 0)
+order by wanted.place;
+
 -- name: last_attempts
 -- The last attempt of each of some deliveries: $1 ids, $2 not before this instant, which spares earlier partitions.
 select wanted.id as delivery_id, last.started_at, last.status, last.error

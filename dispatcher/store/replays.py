@@ -80,6 +80,8 @@ class ReplayRow:
     finished_at: datetime | None
     expected: int
     """How many there were to be replayed when it was created."""
+    expected_exact: bool
+    """False: it was too long to count, and is at least that."""
     fates: Mapping[Fate, int]
     """So far."""
 
@@ -124,6 +126,7 @@ async def insert(
     *,
     rate: float | None,
     expected: int,
+    expected_exact: bool,
     now: datetime | None,
 ) -> ReplayId:
     """Create a replay; it runs from now on."""
@@ -139,6 +142,7 @@ async def insert(
             rate,
             expected,
             now,
+            expected_exact,
         )
     )
 
@@ -291,6 +295,7 @@ def _replay(row: asyncpg.Record) -> ReplayRow:
         created_at=row["created_at"],
         finished_at=row["finished_at"],
         expected=row["expected"],
+        expected_exact=row["expected_exact"],
         fates={fate: row[fate] for fate in Fate},
     )
 

@@ -1,11 +1,11 @@
 -- name: insert
 -- Create a replay: $1 endpoint, $2 states, $3 since, $4 until, $5 patterns, $6 causes, $7 rate, $8 how many are expected,
--- $9 now. It begins at the first delivery that can have ended after `since`.
+-- $9 now, $10 whether that is exact. It begins at the first delivery that can have ended after `since`.
 insert into dispatcher.replays
-  (endpoint_id, shard, states, since, until, patterns, causes, rate, created_at, read_at, next_at, expected)
+  (endpoint_id, shard, states, since, until, patterns, causes, rate, created_at, read_at, next_at, expected, expected_exact)
 select
   endpoints.id, endpoints.shard, $2, $3, $4, $5, $6, $7,
-  coalesce($9, now()), coalesce($3, timestamptz '-infinity'), coalesce($9, now()), $8
+  coalesce($9, now()), coalesce($3, timestamptz '-infinity'), coalesce($9, now()), $8, $10
 from dispatcher.endpoints
 where endpoints.id = $1
 returning replays.id;

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from support.api import Client, serving_api
 
 
@@ -71,8 +73,23 @@ async def test_a_dry_run_counts_and_creates_nothing(database: str, connection: A
         counted = await api("POST", f"/v1/webhook/{webhook}/replay", {"dryRun": True})
 
         assert counted.status == 200
-        assert counted.body == {"replayed": 2, "skipped": {"expired": 0, "pastRetention": 0, "superseded": 0}}
+        skipped = {"expired": 0, "pastRetention": 0, "superseded": 0}
+        assert counted.body == {"isExact": True, "replayed": 2, "skipped": skipped}
         assert await api.ok("GET", f"/v1/webhook/{webhook}/replay/list") == []
+
+
+async def test_a_long_count_stops_and_says_so(database: str, connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run answers within its bound; the job is created with the least that is to be expected."""
+    monkeypatch.setattr("dispatcher.admin.replays.PAGE", 2)
+    monkeypatch.setattr("dispatcher.admin.replays.MOST_COUNTED", 4)
+    async with serving_api(database) as api:
+        webhook = await dead(api, connection, *[503] * 5)
+
+        counted = await api.ok("POST", f"/v1/webhook/{webhook}/replay", {"dryRun": True})
+        created = await api.ok("POST", f"/v1/webhook/{webhook}/replay", {})
+
+        assert (counted["isExact"], counted["replayed"]) == (False, 4)
+        assert (created["isExpectedExact"], created["expected"]) == (False, 4)
 
 
 async def test_a_wrong_filter_points_to_the_field(database: str) -> None:

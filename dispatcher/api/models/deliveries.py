@@ -173,19 +173,28 @@ class Skipped(Shown):
     superseded: Annotated[int, Field(description="There is a later delivery of the event to the webhook.")]
 
 
-class ReplayCount(Shown):
-    """What a replay comes to."""
+class Fates(Shown):
+    """What becomes of what a replay finds."""
 
     replayed: int
     skipped: Skipped
 
 
-class Replay(ReplayCount):
+class ReplayCount(Fates):
+    """What a replay would come to."""
+
+    is_exact: Annotated[
+        bool, Field(description="False: counting stopped after 20,000 finished deliveries, and there are more.")
+    ]
+
+
+class Replay(Fates):
     """A replay with how far it has come."""
 
     causes: list[str]
     created_date: datetime
     expected: Annotated[int, Field(description="How many there were to be replayed when it was created.")]
+    is_expected_exact: Annotated[bool, Field(description="False: it was too long to count, and is at least that.")]
     finished_date: Annotated[datetime | None, Field(description="Null: it runs.")]
     id: UUID
     rate: float | None
