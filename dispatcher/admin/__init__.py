@@ -12,11 +12,22 @@ from dispatcher.admin.deliveries import DeliveriesAdmin
 from dispatcher.admin.endpoints import EndpointsAdmin
 from dispatcher.admin.events import EventsAdmin
 from dispatcher.admin.explain import ExplainAdmin
+from dispatcher.admin.figures import (
+    EndpointGlance,
+    EndpointPage,
+    EndpointSeries,
+    Now,
+    Overview,
+    Series,
+    System,
+    Totals,
+)
 from dispatcher.admin.inputs import UNSET, LogFilter, NewEvent, Unset, WebhookChanges, WebhookDraft
 from dispatcher.admin.links import ConsoleKey, LinksAdmin, PortalLink
 from dispatcher.admin.log import LogAdmin
 from dispatcher.admin.once import Given, OnceAdmin
 from dispatcher.admin.operators import OperatorsAdmin
+from dispatcher.admin.overview import OverviewAdmin
 from dispatcher.admin.replays import ReplayDraft, ReplaysAdmin
 from dispatcher.admin.results import (
     DeliveryDetails,
@@ -29,17 +40,20 @@ from dispatcher.admin.results import (
     NewKey,
 )
 from dispatcher.admin.secrets import SecretsAdmin
+from dispatcher.admin.series import FAILURES
 from dispatcher.admin.tenants import TenantsAdmin
 from dispatcher.store.audit import AuditRow, Deed
 from dispatcher.store.calls import Call
 from dispatcher.store.endpoints import EndpointRow, HealthRow, SecretRow
 from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
+from dispatcher.store.inventory import MigrationRow, PartitionRow, ShardRow, TableRow, WorkerRow
 from dispatcher.store.keys import Key
 from dispatcher.store.operators import Operator
 from dispatcher.store.replays import Fate, ReplayRow, ReplayState
 from dispatcher.store.tenants import Tenant
 
 __all__ = [
+    "FAILURES",
     "UNSET",
     "Admin",
     "AttemptRow",
@@ -55,7 +69,10 @@ __all__ = [
     "DeliveryPage",
     "DeliveryRow",
     "EndpointFinding",
+    "EndpointGlance",
+    "EndpointPage",
     "EndpointRow",
+    "EndpointSeries",
     "EventRow",
     "Explanation",
     "Fate",
@@ -66,18 +83,28 @@ __all__ = [
     "LogFilter",
     "LogPage",
     "LoggedDelivery",
+    "MigrationRow",
     "NewEvent",
     "NewKey",
+    "Now",
     "Operator",
+    "Overview",
+    "PartitionRow",
     "PortalLink",
     "ReplayDraft",
     "ReplayRow",
     "ReplayState",
     "SecretRow",
+    "Series",
+    "ShardRow",
+    "System",
+    "TableRow",
     "Tenant",
+    "Totals",
     "Unset",
     "WebhookChanges",
     "WebhookDraft",
+    "WorkerRow",
 ]
 
 
@@ -96,5 +123,6 @@ class Admin(
     OperatorsAdmin,
     AuditAdmin,
     LinksAdmin,
+    OverviewAdmin,
 ):
     """Everything that people do, by noun; one object for the command line, the HTTP API and the console."""

@@ -284,8 +284,13 @@ async def every(connection: asyncpg.Connection, *, include_archived: bool) -> li
     return await _show(connection, await connection.fetch(SQL.ids, include_archived))
 
 
+async def several(connection: asyncpg.Connection, ids: Sequence[EndpointId]) -> list[EndpointRow]:
+    """Return some endpoints as people see them, archived or not, the oldest first."""
+    return [_endpoint_row(row) for row in await connection.fetch(SQL.show, list(ids))]
+
+
 async def _show(connection: asyncpg.Connection, ids: Sequence[asyncpg.Record]) -> list[EndpointRow]:
-    return [_endpoint_row(row) for row in await connection.fetch(SQL.show, [row["id"] for row in ids])]
+    return await several(connection, [EndpointId(row["id"]) for row in ids])
 
 
 def _endpoint_row(row: asyncpg.Record) -> EndpointRow:
