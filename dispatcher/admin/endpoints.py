@@ -57,6 +57,8 @@ class EndpointsAdmin(HandshakesAdmin):
         """Check a draft, also against what only the database knows: the tenant, event types, formats and profiles."""
         await self._tenant(connection, tenant)
         defaults = await definition_store.defaults(connection, tenant)
+        # what is nearer to this webhook comes first: its fields, its preset, its tenant's format, its tenant's preset
+        draft = checks.with_preset(draft)
         draft = replace(
             draft,
             payload_format=draft.payload_format or defaults.payload_format,

@@ -118,7 +118,7 @@ async def test_new_webhooks_are_pinned_to_the_nearest_default(database: str) -> 
 
 
 async def test_new_webhooks_are_set_up_by_the_nearest_preset(database: str) -> None:
-    """A tenant's own or that of one above; what is given, and a format that is named for the tenant, come first."""
+    """A tenant's own or that of one above; what is given or its own preset says, then the tenant's format, come first."""
     async with open_admin(database) as admin:
         await admin.create_tenant("group")
         await admin.create_tenant("clinic", parent="group")
@@ -129,6 +129,7 @@ async def test_new_webhooks_are_set_up_by_the_nearest_preset(database: str) -> N
         given = await admin.create_webhook("clinic", draft(retry_schedule="none"))
         await admin.set_defaults("clinic", payload_format="raw")
         formatted = await admin.create_webhook("clinic", draft())
+        own_formatted = await admin.create_webhook("clinic", draft(preset="vsee"))
         with pytest.raises(InvalidInput, match="no preset"):
             await admin.set_defaults("clinic", preset="decodda")
         await admin.set_defaults("group", preset=None)
@@ -140,6 +141,7 @@ async def test_new_webhooks_are_set_up_by_the_nearest_preset(database: str) -> N
     assert (bare.payload_format, bare.signing_profiles) == ("standard", ("standard",))
     assert (given.payload_format, given.retry_schedule) == ("decoda/1.0", ())
     assert (formatted.payload_format, formatted.retry_schedule) == ("raw", (1, 5, 15, 60, 300, 900))
+    assert (own_formatted.payload_format, own_formatted.retry_schedule) == ("vsee/2.0", None)
     assert (after.payload_format, after.retry_schedule) == ("standard", None)
 
 
