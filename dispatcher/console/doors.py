@@ -1,7 +1,7 @@
 """Who may look: operators, by signing in or as a proxy in front says; and a tenant's people, by a link."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 from urllib.parse import urlencode
@@ -140,7 +140,7 @@ async def sign_in(view: View) -> web.StreamResponse:
         return await _form(view, WRONG, status=403)
     door.throttle.succeeded(*keys)
     logger.info("operator.signed_in", operator=name, address=view.request.remote)
-    await view.admin.note(view.deed("operator.signed_in", target=name, who=name))
+    await view.admin.note(replace(view.deed("operator.signed_in", target=name), who=name))
     response = view.go(_local(form.get("next", "")) or view.url("overview"))
     response.set_cookie(
         SESSION_COOKIE,

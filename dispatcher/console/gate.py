@@ -123,7 +123,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
 
 def show_error(request: web.Request, said: str, *, status: int) -> web.Response:
     """Answer with a page that says what is wrong."""
-    return View(request).render("error.html", said=said, status=status)
+    return View(request).render("error.html", said=said, number=status, status=status)
 
 
 def status_of(error: DispatcherError) -> int:
