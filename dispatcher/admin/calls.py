@@ -10,7 +10,7 @@ reads on. Pending and finished deliveries lie in two tables; two walks are merge
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,9 +30,6 @@ MOST_LISTED = 250
 
 MOST_LANES = 100
 """Endpoints of a tenant that are walked one by one; of more the log of all is sifted."""
-
-MOST_SORTED = 5000
-"""Pending deliveries of some endpoints that are read and sorted: some milliseconds. Of more, what is pending is sifted."""
 
 MOST_WALKED = 50_000
 """Deliveries looked at for one page where their own rows decide: some 30 ms."""
@@ -95,7 +92,7 @@ class CallsAdmin(Base):
         async with self._reading() as connection:
             lanes = await self._lanes(connection, chosen, tenant)
             plan = await _plan(connection, chosen, statuses, lanes)
-            return await _Search(connection, plan, cursor, limit=limit).run()
+            return await _Search(connection, plan, cursor, limit=limit, now=self._now()).run()
 
     async def _lanes(self, connection: Any, chosen: CallFilter, tenant: str | None) -> list[Lane] | None:
         """Return the endpoints that can be meant; null: all."""
@@ -116,11 +113,11 @@ class _Plan:
     """Which walks answer a question."""
 
     pending: str | None
-    """A walk by id; null: nothing pending can be meant."""
+    """Null: nothing pending can be meant."""
     finished: str | None
     sieve: Sieve
     by_creation: bool
-    """The finished ones are walked in the order of creation, endpoint by endpoint; else all by id."""
+    """Endpoint by endpoint, in the order of creation; else by id."""
     lanes: Sequence[Lane]
     event: EventId | None
     ids: tuple[int, int]
@@ -146,13 +143,13 @@ class _Plan:
             at, delivery_id, finished_at, finished_id = cursors.read(cursor, self.kind, 4)
             return _place(at, delivery_id), _place(finished_at, finished_id)
         top = Place(DUSK, DeliveryId(self.ids[1]))
-        if not self.by_creation or self.sieve.created_before == DUSK:
-            return top, top
-        return top, Place(self.sieve.created_before, DeliveryId(0))
+        if self.by_creation and self.sieve.created_before != DUSK:
+            top = Place(self.sieve.created_before, DeliveryId(0))
+        return top, top
 
     @property
     def widest(self) -> int:
-        """How many finished ones to look at in one go, at most; that many of each endpoint, where these are walked."""
+        """How many to look at in one go, at most; that many of each endpoint, where these are walked."""
         return max(WINDOW, self.most // max(1, len(self.lanes))) if self.by_creation else self.most
 
 
@@ -165,14 +162,9 @@ async def _plan(
     nothing = (
         (lanes is not None and not lanes) or since >= until or (failed and chosen.state is DeliveryState.DELIVERED)
     )
-    pending, finished = _pending_walk(chosen), _finished_walk(chosen, by_lane=by_lane, failed=failed)
-    if by_lane and pending is not None:
-        assert lanes is not None
-        if await store.waiting(connection, lanes, limit=MOST_SORTED + 1) <= MOST_SORTED:
-            pending = "pending_of_endpoints"
     return _Plan(
-        pending=None if nothing else pending,
-        finished=None if nothing else finished,
+        pending=None if nothing else _pending_walk(chosen, by_lane=by_lane),
+        finished=None if nothing else _finished_walk(chosen, by_lane=by_lane, failed=failed),
         sieve=Sieve(
             state=chosen.state,
             statuses=statuses,
@@ -185,14 +177,16 @@ async def _plan(
         by_creation=by_lane,
         lanes=lanes or (),
         event=chosen.event,
-        ids=(0, LAST_ID) if chosen.event is not None else await _id_range(connection, since, until),
+        ids=(0, LAST_ID) if by_lane or chosen.event is not None else await _id_range(connection, since, until),
     )
 
 
-def _pending_walk(chosen: CallFilter) -> str | None:
+def _pending_walk(chosen: CallFilter, *, by_lane: bool) -> str | None:
     if chosen.state not in (None, DeliveryState.PENDING):
         return None
-    return "pending" if chosen.event is None else "pending_of_event"
+    if chosen.event is not None:
+        return "pending_of_event"
+    return "pending_of_endpoints" if by_lane else "pending"
 
 
 def _finished_walk(chosen: CallFilter, *, by_lane: bool, failed: bool) -> str | None:
@@ -221,17 +215,16 @@ async def _id_range(connection: Any, since: datetime, until: datetime) -> tuple[
 class _Search:
     """One page's search."""
 
-    def __init__(self, connection: Any, plan: _Plan, cursor: str | None, *, limit: int) -> None:
+    def __init__(self, connection: Any, plan: _Plan, cursor: str | None, *, limit: int, now: datetime | None) -> None:
         self._connection = connection
         self._plan = plan
         self._limit = limit
+        self._now = now
         pending, finished = plan.start(cursor)
-        self._pending_sieve = plan.sieve
-        if plan.by_creation and plan.pending == "pending":
-            self._pending_sieve = replace(plan.sieve, endpoints=tuple(one.endpoint_id for one in plan.lanes))
         # one more than asked for tells whether there is a next page
-        self._pending = Source(self._look_at_pending, pending, _first(self._pending_sieve, limit), plan.most)
-        self._finished = Source(self._look_at_finished, finished, _first(plan.sieve, limit), plan.widest)
+        first = limit + 1 if plan.sieve.is_open else max(limit + 1, WINDOW)
+        self._pending = Source(self._look_at_pending, pending, first, plan.widest)
+        self._finished = Source(self._look_at_finished, finished, first, plan.widest)
         sources = [
             source
             for source, walk in ((self._pending, plan.pending), (self._finished, plan.finished))
@@ -252,32 +245,29 @@ class _Search:
 
     async def _look_at_pending(self, behind: Place, size: int, limit: int) -> Haul:
         plan = self._plan
-        match plan.pending:
-            case "pending_of_endpoints":
-                more: list[Any] = [[one.endpoint_id for one in plan.lanes], [one.shard for one in plan.lanes]]
-            case "pending_of_event":
-                more = [plan.event]
-            case _:
-                more = []
         assert plan.pending is not None
-        return await store.sift(
-            self._connection, plan.pending, self._pending_sieve, behind.id, plan.ids[0], size, *more, limit=limit
-        )
+        arguments: list[Any]
+        if plan.by_creation:
+            ids, shards = [one.endpoint_id for one in plan.lanes], [one.shard for one in plan.lanes]
+            arguments = [behind.at, behind.id, plan.sieve.created_from, size, ids, shards, self._now]
+        else:
+            arguments = [behind.id, plan.ids[0], size, *self._event]
+        return await store.sift(self._connection, plan.pending, plan.sieve, *arguments, limit=limit)
 
     async def _look_at_finished(self, behind: Place, size: int, limit: int) -> Haul:
         plan = self._plan
-        since = plan.sieve.created_from
         assert plan.finished is not None
+        arguments: list[Any]
         if plan.by_creation:
-            arguments: list[Any] = [behind.at, behind.id, since, size, [one.endpoint_id for one in plan.lanes]]
+            ids = [one.endpoint_id for one in plan.lanes]
+            arguments = [behind.at, behind.id, plan.sieve.created_from, size, ids]
         else:
-            arguments = [behind.id, plan.ids[0], since, size, *([plan.event] if plan.event is not None else [])]
+            arguments = [behind.id, plan.ids[0], plan.sieve.created_from, size, *self._event]
         return await store.sift(self._connection, plan.finished, plan.sieve, *arguments, limit=limit)
 
-
-def _first(sieve: Sieve, limit: int) -> int:
-    """Say how many to look at first."""
-    return limit + 1 if sieve.is_open else max(limit + 1, WINDOW)
+    @property
+    def _event(self) -> list[EventId]:
+        return [] if self._plan.event is None else [self._plan.event]
 
 
 def _statuses(chosen: CallFilter) -> tuple[int, int] | None:

@@ -231,14 +231,6 @@ async def endpoints_of(connection: asyncpg.Connection, tenant: str, *, limit: in
     return [Lane(row["id"], row["shard"]) for row in await connection.fetch(SQL.endpoints_of, tenant, limit)]
 
 
-async def waiting(connection: asyncpg.Connection, lanes: Sequence[Lane], *, limit: int) -> int:
-    """Count pending deliveries of some endpoints, up to `limit`."""
-    count: int = await connection.fetchval(
-        SQL.waiting, [lane.endpoint_id for lane in lanes], [lane.shard for lane in lanes], limit
-    )
-    return count
-
-
 async def first_id_at(
     connection: asyncpg.Connection, instant: datetime, *, finished_from: datetime
 ) -> DeliveryId | None:

@@ -11,26 +11,49 @@ order by deliveries.id desc
 limit $12;
 
 -- name: pending_of_endpoints
--- A walk: the same of some endpoints, read whole and sorted: $13 endpoints, $14 their shards.
-select
-  deliveries.id, deliveries.endpoint_id, deliveries.event_id, deliveries.event_at, deliveries.created_at,
-  deliveries.attempts, deliveries.manual, 'pending' as state, null::text as reason,
-  null::smallint as status, null::text as error, deliveries.due_at, null::timestamptz as finished_at
-from unnest($13::uuid[], $14::smallint[]) as lane (endpoint_id, shard)
+-- A walk: pending deliveries of some endpoints, the latest created first: $10 and $11 before this instant and id, $12 not
+-- before this instant, $13 at most so many, $14 endpoints, $15 their shards, $16 now. Reads little more than so many of each:
+-- store/log.sql says how.
+select picked.*
+from unnest($14::uuid[], $15::smallint[]) as lane (endpoint_id, shard)
 cross join lateral (
-  select *
-  from dispatcher.deliveries
-  where deliveries.shard = lane.shard
-    and deliveries.endpoint_id = lane.endpoint_id
-    and deliveries.id < $10
-    and deliveries.id >= $11
-  offset 0 -- by the lane's index, lane by lane
-) as deliveries
-order by deliveries.id desc
-limit $12;
+  (
+    select
+      deliveries.id, deliveries.endpoint_id, deliveries.event_id, deliveries.event_at, deliveries.created_at,
+      deliveries.attempts, deliveries.manual, 'pending' as state, null::text as reason,
+      null::smallint as status, null::text as error, deliveries.due_at, null::timestamptz as finished_at
+    from dispatcher.deliveries
+    where (deliveries.shard, deliveries.endpoint_id, deliveries.due_at, deliveries.id)
+        < (lane.shard, lane.endpoint_id, $10, $11)
+      and (deliveries.shard, deliveries.endpoint_id, deliveries.due_at) >= (lane.shard, lane.endpoint_id, $12)
+      and (deliveries.shard, deliveries.endpoint_id, deliveries.due_at)
+        <= (lane.shard, lane.endpoint_id, coalesce($16, now()))
+      and deliveries.due_at = deliveries.created_at
+    order by deliveries.shard desc, deliveries.endpoint_id desc, deliveries.due_at desc, deliveries.id desc
+    limit $13
+  )
+  union all
+  (
+    select
+      deliveries.id, deliveries.endpoint_id, deliveries.event_id, deliveries.event_at, deliveries.created_at,
+      deliveries.attempts, deliveries.manual, 'pending' as state, null::text as reason,
+      null::smallint as status, null::text as error, deliveries.due_at, null::timestamptz as finished_at
+    from dispatcher.deliveries
+    where deliveries.endpoint_id = lane.endpoint_id
+      and deliveries.shard = lane.shard
+      and deliveries.due_at <> deliveries.created_at
+      and (deliveries.created_at, deliveries.id) < ($10, $11)
+      and deliveries.created_at >= $12
+    order by deliveries.created_at desc, deliveries.id desc
+    limit $13
+  )
+) as picked
+order by picked.created_at desc, picked.id desc
+limit $13;
 
 -- name: pending_of_event
--- A walk: the same of one event: $13 event.
+-- A walk: pending deliveries of an event, the newest first: $10 and $11 with ids below and from, $12 at most so many, $13
+-- event.
 select
   deliveries.id, deliveries.endpoint_id, deliveries.event_id, deliveries.event_at, deliveries.created_at,
   deliveries.attempts, deliveries.manual, 'pending' as state, null::text as reason,
@@ -226,22 +249,6 @@ select endpoints.id, endpoints.shard
 from dispatcher.endpoints
 where endpoints.tenant = $1
 limit $2;
-
--- name: waiting
--- How many deliveries wait for some endpoints: $1 endpoints, $2 their shards, $3 stop counting there.
-select count(*)
-from (
-  select
-  from unnest($1::uuid[], $2::smallint[]) as lane (endpoint_id, shard)
-  cross join lateral (
-    select
-    from dispatcher.deliveries
-    where deliveries.shard = lane.shard
-      and deliveries.endpoint_id = lane.endpoint_id
-    limit $3
-  ) as pending
-  limit $3
-) as counted;
 
 -- name: first_id_at
 -- The id from which on deliveries were created at an instant or later, found by halving: $1 the instant, $2 finished from
