@@ -87,6 +87,8 @@ class Metrics:
     def _count_endings(self) -> None:
         self._finished = self._counter("deliveries_finished_total", "Deliveries that ended.", "state", "reason")
         self._delivered = self._finished.labels(DeliveryState.DELIVERED, "")
+        for reason in DeathReason:
+            self._finished.labels(DeliveryState.DEAD, reason)
         fanned_out = self._counter("events_fanned_out_total", "Events read from the outbox.", "matched")
         self._matched, self._unmatched = fanned_out.labels("true"), fanned_out.labels("false")
         self._replayed = self._counter(
