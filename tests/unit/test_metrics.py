@@ -62,6 +62,7 @@ def test_what_can_happen_is_there_before_it_happens() -> None:
     for line in (
         'dispatcher_attempts_total{outcome="answered_2xx",verdict="done"} 0.0',
         'dispatcher_attempts_total{outcome="unreachable_timeout",verdict="retry"} 0.0',
+        'dispatcher_deliveries_finished_total{reason="exhausted",state="dead"} 0.0',
         'dispatcher_overtaken_rows_total{table="outbox"} 0.0',
         'dispatcher_overtaken_rows_total{table="deliveries"} 0.0',
         'dispatcher_notices_total{kind="endpoint_disabled"} 0.0',
