@@ -41,6 +41,7 @@ from dispatcher.admin.results import (
 )
 from dispatcher.admin.secrets import SecretsAdmin
 from dispatcher.admin.series import FAILURES
+from dispatcher.admin.tail import Tail, TailAdmin, TailFilter
 from dispatcher.admin.tenants import TenantsAdmin
 from dispatcher.store.audit import AuditRow, Deed
 from dispatcher.store.calls import Call
@@ -50,6 +51,7 @@ from dispatcher.store.inventory import MigrationRow, PartitionRow, ShardRow, Tab
 from dispatcher.store.keys import Key
 from dispatcher.store.operators import Operator
 from dispatcher.store.replays import Fate, ReplayRow, ReplayState
+from dispatcher.store.tail import Tailed
 from dispatcher.store.tenants import Tenant
 
 __all__ = [
@@ -99,6 +101,9 @@ __all__ = [
     "ShardRow",
     "System",
     "TableRow",
+    "Tail",
+    "TailFilter",
+    "Tailed",
     "Tenant",
     "Totals",
     "Unset",
@@ -119,6 +124,7 @@ class Admin(
     ExplainAdmin,
     OnceAdmin,
     CatalogAdmin,
+    TailAdmin,
     CallsAdmin,
     OperatorsAdmin,
     AuditAdmin,

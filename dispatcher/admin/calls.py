@@ -88,19 +88,21 @@ class CallsAdmin(Base):
         """
         if not 1 <= limit <= MOST_LISTED:
             raise InvalidInput(f"A limit is 1 to {MOST_LISTED}.", field="limit")
-        statuses = _statuses(chosen)
+        statuses = statuses_of(chosen.status, chosen.error_class)
         async with self._reading() as connection:
-            lanes = await self._lanes(connection, chosen, tenant)
+            lanes = await self._lanes(connection, chosen.webhook, chosen.tenant, tenant)
             plan = await _plan(connection, chosen, statuses, lanes)
             return await _Search(connection, plan, cursor, limit=limit, now=self._now()).run()
 
-    async def _lanes(self, connection: Any, chosen: CallFilter, tenant: str | None) -> list[Lane] | None:
-        """Return the endpoints that can be meant; null: all."""
-        if tenant is not None and chosen.tenant not in (None, tenant):
-            raise NotFound(f"There is no tenant `{shortened(chosen.tenant or '')}`.")
-        owner = tenant if tenant is not None else chosen.tenant
-        if chosen.webhook is not None:
-            endpoint = await self._endpoint(connection, chosen.webhook, owner)
+    async def _lanes(
+        self, connection: Any, webhook: EndpointId | None, asked: str | None, tenant: str | None
+    ) -> list[Lane] | None:
+        """Return the endpoints that a filter by webhook and tenant means, to who acts for `tenant`; null: all."""
+        if tenant is not None and asked not in (None, tenant):
+            raise NotFound(f"There is no tenant `{shortened(asked or '')}`.")
+        owner = asked if tenant is None else tenant
+        if webhook is not None:
+            endpoint = await self._endpoint(connection, webhook, owner)
             return [Lane(endpoint.id, endpoint.shard)]
         if owner is None:
             return None
@@ -270,20 +272,19 @@ class _Search:
         return [] if self._plan.event is None else [self._plan.event]
 
 
-def _statuses(chosen: CallFilter) -> tuple[int, int] | None:
-    """Read the filters that are texts."""
-    if chosen.error_class is not None and chosen.error_class not in _ERROR_CLASSES:
+def statuses_of(status: str | None, error_class: str | None) -> tuple[int, int] | None:
+    """Check the filters that are texts; return the statuses, from and to. Raises InvalidInput."""
+    if error_class is not None and error_class not in _ERROR_CLASSES:
         raise InvalidInput(
-            f"`{shortened(chosen.error_class)}` is no class of errors. There are: {', '.join(_ERROR_CLASSES)}.",
+            f"`{shortened(error_class)}` is no class of errors. There are: {', '.join(_ERROR_CLASSES)}.",
             field="error_class",
         )
-    if chosen.status is None:
+    if status is None:
         return None
-    found = _STATUS.fullmatch(chosen.status.lower())
+    found = _STATUS.fullmatch(status.lower())
     if found is None:
         raise InvalidInput(
-            f"`{shortened(chosen.status)}` is no status. Write one as `503`, or a class of them as `5xx`.",
-            field="status",
+            f"`{shortened(status)}` is no status. Write one as `503`, or a class of them as `5xx`.", field="status"
         )
     if found[2] == "xx":
         return int(found[1]) * 100, int(found[1]) * 100 + 99

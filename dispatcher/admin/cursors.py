@@ -43,6 +43,6 @@ def number(value: Any, *, most: int) -> int:
     return value
 
 
-def bad() -> InvalidInput:
+def bad(*, field: str = "cursor") -> InvalidInput:
     """Say that a cursor is none."""
-    return InvalidInput(BAD_CURSOR, field="cursor")
+    return InvalidInput(BAD_CURSOR, field=field)
