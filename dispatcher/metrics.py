@@ -117,8 +117,12 @@ class Metrics:
         )
 
     def _measure_work(self) -> None:
-        self._due = self._sum("deliveries_due", "Pending deliveries that are due.")
-        self._oldest_due_age = self._maximum("oldest_due_age_seconds", "For how long the oldest of them has been due.")
+        self._due = self._sum(
+            "deliveries_due", "Deliveries that are due, those left out whose endpoint is paused, or asked for a pause."
+        )
+        self._oldest_due_age = self._maximum(
+            "oldest_due_age_seconds", "For how long the oldest of them has been due whose endpoint does not fail."
+        )
         self._in_flight = self._sum("in_flight", "Requests under way.")
         self._held = self._sum("held", "Deliveries held in memory.")
         self._lanes = self._sum("lanes", "Endpoints with work in memory.")

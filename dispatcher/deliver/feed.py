@@ -15,7 +15,7 @@ from dispatcher.deliver.subscribers import Subscribers
 from dispatcher.lane import Pull
 from dispatcher.lanes import Lanes
 from dispatcher.metrics import Metrics
-from dispatcher.model import Delivery, EndpointId, Shard
+from dispatcher.model import Delivery, EndpointId, EndpointState, Shard
 from dispatcher.ownership import Ownership
 from dispatcher.sealing import Sealer
 from dispatcher.store import deliveries as store
@@ -267,6 +267,7 @@ class Sweep:
         self._metrics.load(in_flight=self._lanes.in_flight(), held=self._lanes.held, lanes=len(self._subscribers))
         shards = self._ownership.active
         if not shards:
+            self._tell_backlog(0, oldest_age=0.0)
             return 0
         started = self._clock.monotonic()
         async with self._pool.acquire() as connection:
@@ -274,10 +275,10 @@ class Sweep:
             works = await store.lanes_with_work(connection, shards)
             now = self._clock.now()
             due = [work for work in works if work.due_at <= now]
-            count = await store.count_due(connection, due, most=COUNTED) if due else 0
-        oldest_age = max((now - work.due_at for work in due), default=0.0)
-        self._metrics.due(count, oldest_age=oldest_age)
-        self._tally.waits(count, oldest_seconds=oldest_age)
+            sendable = [work for work in due if self._is_sendable(work.endpoint_id, now)]
+            count = await store.count_due(connection, sendable, most=COUNTED) if sendable else 0
+        ages = (now - work.due_at for work in sendable if not self._fails(work.endpoint_id))
+        self._tell_backlog(count, oldest_age=max(ages, default=0.0))
         if suspects := self._overlooked(due):
             # Much may have been written down since that was read: only what a second reading still finds is overtaken.
             async with self._pool.acquire() as connection:
@@ -286,6 +287,22 @@ class Sweep:
             self._take_up(self._overlooked(work for work in works if work.endpoint_id in lanes))
         self._pause = max(SWEEP_EVERY, (self._clock.monotonic() - started) / SWEEP_SHARE)
         return 0
+
+    def _tell_backlog(self, due: int, *, oldest_age: float) -> None:
+        self._metrics.due(due, oldest_age=oldest_age)
+        self._tally.waits(due, oldest_seconds=oldest_age)
+
+    def _is_sendable(self, endpoint_id: EndpointId, now: float) -> bool:
+        """Whether an endpoint's deliveries are to go out now: a person's pause and the subscriber's own are no backlog."""
+        subscriber = self._subscribers.get(endpoint_id)
+        if subscriber is not None and subscriber.endpoint.state is not EndpointState.ACTIVE:
+            return False
+        return (self._lanes.health(endpoint_id).cool_until or now) <= now
+
+    def _fails(self, endpoint_id: EndpointId) -> bool:
+        """Whether an endpoint fails: what waits for it behind a probe says nothing of how late we are."""
+        subscriber = self._subscribers.get(endpoint_id)
+        return subscriber is not None and subscriber.health.failing_since is not None
 
     def _overlooked(self, works: Iterable[store.Work]) -> list[store.Work]:
         """Pick what is due and on nobody's mind."""
