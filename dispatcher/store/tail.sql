@@ -10,7 +10,7 @@ where attempts.started_at >= $2;
 
 -- name: of_endpoints
 -- The same of some endpoints: $10 endpoints.
-select attempts.*, attempts.written_by
+select attempts.*
 from unnest($10::uuid[]) as lane (endpoint_id)
 cross join lateral (
   select attempts.*, attempts.xmin as written_by
@@ -29,7 +29,8 @@ cross join lateral (
 with anchor as materialized (
   select
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint as id,
-    age((pg_snapshot_xmin($1::pg_snapshot)::text::bigint % 4294967296)::text::xid) as age
+    $1::text::pg_snapshot as behind,
+    age((pg_snapshot_xmin($1::text::pg_snapshot)::text::bigint % 4294967296)::text::xid) as age
 ), fresh as materialized (
   select
     attempts.delivery_id, attempts.number, attempts.started_at, attempts.milliseconds, attempts.endpoint_id,
@@ -42,7 +43,7 @@ with anchor as materialized (
     and ($5::text is null or split_part(attempts.error, ': ', 1) = $5)
     and ($6::text is null or attempts.verdict = $6)
     and (
-      $1::pg_snapshot is null
+      anchor.behind is null
       or case
         when age(attempts.written_by) > anchor.age then false
         else not pg_visible_in_snapshot(
@@ -50,7 +51,7 @@ with anchor as materialized (
             anchor.id
             - ((anchor.id - attempts.written_by::text::bigint) % 4294967296 + 4294967296) % 4294967296
           )::text::xid8,
-          $1::pg_snapshot
+          anchor.behind
         )
       end
     )
