@@ -209,6 +209,7 @@ class Story:
         if shutil.which("psql") is not None:
             screen.code(f"psql '{stage.application_url}' -c \"{escaped}\"")
         screen.code(f"{call} event send --tenant {HEALTHIE} --type appointment.updated --payload '{payload}'")
+        await self._invite_to_api()
         screen.say(f"Look around in the console, as {OPERATOR} with the password {stage.console_password}:")
         screen.code(f"{stage.ops_url}/")
         screen.say("See all that there is, the figures for Prometheus, and what the service logs:")
@@ -219,6 +220,19 @@ class Story:
         screen.code(f"tail -n 20 {shlex.quote(str(stage.log))}")
         screen.gap()
         screen.title("It runs on, and shows what arrives. Ctrl-C ends it and removes everything.")
+
+    async def _invite_to_api(self) -> None:
+        """Offer calls of the HTTP API, with a key that works."""
+        stage, screen = self._stage, self._screen
+        new = await stage.admin.create_key(HEALTHIE, description="Made by the demo.")
+        call = f"curl -sS -H 'TENANT: {HEALTHIE}' -H 'API-KEY: {new.key}'"
+        payload = {"resource_id": "67892", "event_type": "appointment.created", "changed_fields": []}
+        event = json.dumps({"type": "appointment.created", "payload": payload})
+        screen.say(
+            f"What a tenant does over HTTP ({stage.api_url}/docs shows all of it): look at its webhooks, send an event:"
+        )
+        screen.code(f"{call} {stage.api_url}/v1/webhook/list")
+        screen.code(f"{call} -H 'Content-Type: application/json' {stage.api_url}/v1/events -d '{event}'")
 
     # what happened
 

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,8 +139,9 @@ def test_its_commands_work_while_it_runs(tmp_path: Path) -> None:
                 timeout=60,
             )
             for command in commands
-            if not command.startswith("curl")  # not every machine has it
+            if not command.startswith(("curl", "http"))  # not every machine has it; a page to open
         }
+        called = [as_curl(command) for command in commands if command.startswith("curl")]
         process.send_signal(signal.SIGINT)
         rest, complaints = process.communicate()
 
@@ -146,9 +149,31 @@ def test_its_commands_work_while_it_runs(tmp_path: Path) -> None:
     assert "dead: Given up" in next(answer.stdout for command, answer in answers.items() if "explain" in command)
     assert "PAYMENT_FAILED  /decoda-payments  verified  204  attempt 4" in rest
     assert len(re.findall("appointment.updated  /healthie  verified  204", rest)) >= 1
+    assert [status for status, _ in called] == [200, 201, 200, 200]
+    assert "/healthie-archive" in called[0][1]
+    assert re.search("appointment.created  /healthie  verified  204", rest)
     assert readme_log_line().keys() in [line.keys() for line in attempts_in(answers)]
     assert process.returncode == 0, complaints
     assert not folder_of(printed).exists()
+
+
+def as_curl(command: str) -> tuple[int, str]:
+    """Make the request that a curl line makes; its status and what was answered."""
+    words = shlex.split(command)[1:]
+    headers, body, url = {}, None, ""
+    while words:
+        match words:
+            case ["-H", header, *words]:
+                name, _, value = header.partition(": ")
+                headers[name] = value
+            case ["-d", text, *words]:
+                body = text.encode()
+            case [word, *words] if not word.startswith("-"):
+                url = word
+            case [_, *words]:
+                pass
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as answer:
+        return answer.status, answer.read().decode()
 
 
 def readme_log_line() -> dict[str, Any]:
