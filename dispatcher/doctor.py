@@ -9,8 +9,10 @@ from enum import StrEnum
 from ipaddress import ip_network
 from typing import Any
 
+from dispatcher import payload
 from dispatcher.clock import Clock
-from dispatcher.errors import DatabaseError, DispatcherError
+from dispatcher.errors import DatabaseError, DispatcherError, InvalidInput
+from dispatcher.profiles import known
 from dispatcher.retry import format_duration
 from dispatcher.sealing import parse_key
 from dispatcher.settings import EgressSettings, SealingSettings, SmtpSettings
@@ -154,6 +156,8 @@ def judge_work(work: facts.Work, *, sealing: SealingSettings) -> Iterator[Check]
     yield _judge_backlog(work.oldest_due)
     yield _judge_mails(work.mails)
     yield judge_sealing(sealing, work.sealing_keys)
+    yield _judge_formats(work.formats)
+    yield _judge_profiles(work.profiles)
 
 
 def _judge_producer(work: facts.Work) -> Check:
@@ -266,6 +270,49 @@ def judge_sealing(sealing: SealingSettings, used: dict[str | None, int]) -> Chec
             "Rotate them: `dispatcher webhook rotate-secret`.",
         )
     return ok(name, f"secrets are sealed with {known[0]}")
+
+
+def _judge_formats(formats: Iterable[facts.InUse]) -> Check:
+    """Can the bodies of all webhooks be written, and by formats that should still be used?"""
+    name = "payload formats"
+    faults: list[str] = []
+    over: list[str] = []
+    coming: list[str] = []
+    for used in formats:
+        try:
+            payload.resolve(used.name, used.definition)
+        except InvalidInput as error:
+            faults.append(f"{_counted(used)}: {error}")
+        if used.deprecated is not None:
+            (over if used.is_over else coming).append(f"{_counted(used)}, deprecated from {used.deprecated} on")
+    if faults:
+        mend = (
+            "`dispatcher format put FILE` puts it in, `dispatcher webhook update ID --payload-format NAME` moves one."
+        )
+        return fail(name, "; ".join(faults), mend)
+    if over:
+        mend = "It goes on working. `dispatcher webhook update ID --payload-format NAME` moves one."
+        return warn(name, "; ".join(over), mend)
+    return ok(name, "; ".join(["all are there", *coming]))
+
+
+def _judge_profiles(profiles: Iterable[facts.InUse]) -> Check:
+    """Can the requests of all webhooks be signed?"""
+    name, faults = "signing profiles", []
+    for used in profiles:
+        definitions = {} if used.definition is None else {used.name: used.definition}
+        try:
+            known.check_name(used.name, definitions)
+        except InvalidInput as error:
+            faults.append(f"{_counted(used)}: {error}")
+    if faults:
+        mend = "`dispatcher profile put FILE` puts it in, `dispatcher webhook update ID --signing-profiles A,B` changes one."
+        return fail(name, "; ".join(faults), mend)
+    return ok(name, "all are there")
+
+
+def _counted(used: facts.InUse) -> str:
+    return f"{used.name} ({used.webhooks} webhook{'' if used.webhooks == 1 else 's'})"
 
 
 def judge_horizon(horizon: facts.Horizon) -> Iterator[Check]:

@@ -119,7 +119,9 @@ class DefinitionsAdmin(Base):
     async def deprecate_format(self, name: str, day: date | None) -> DefinitionRow:
         """Say from which day on nobody should use a payload format any more; it goes on working. Null: take it back."""
         async with self._transaction() as connection:
-            if not await store.deprecate_format(connection, name, deprecated=day, now=self._now()):
+            if payload.is_built_in(name):
+                await store.deprecate_shipped(connection, name, deprecated=day)
+            elif not await store.deprecate_format(connection, name, deprecated=day, now=self._now()):
                 raise await self._no_format(connection, name)
             return await self._format_row(connection, name)
 
@@ -129,6 +131,8 @@ class DefinitionsAdmin(Base):
             await store.lock(connection)
             if users := await store.users_of_format(connection, name):
                 raise Conflict(f"{len(users)} webhooks are pinned to `{name}`. Move them first.", field="name")
+            if payload.is_built_in(name):
+                raise Conflict(f"The payload format `{name}` comes with the service, and stays.", field="name")
             if not await store.drop_format(connection, name):
                 raise await self._no_format(connection, name)
 
@@ -137,7 +141,11 @@ class DefinitionsAdmin(Base):
         async with self._reading() as connection:
             counts = await store.format_counts(connection)
             stored = [_of_stored_format(row) for row in await store.formats(connection)]
-        rows = [*(_of_built_in_format(name) for name in payload.built_in_names()), *stored]
+            deprecated = await store.shipped_deprecations(connection)
+        shipped = [
+            replace(_of_built_in_format(name), deprecated=deprecated.get(name)) for name in payload.built_in_names()
+        ]
+        rows = [*shipped, *stored]
         return [replace(row, webhooks=counts.get(row.name, 0)) for row in rows]
 
     async def payload_format(self, name: str) -> DefinitionRow:
@@ -244,7 +252,8 @@ class DefinitionsAdmin(Base):
 
     async def _format_row(self, connection: Any, name: str) -> DefinitionRow:
         if payload.is_built_in(name):
-            return _of_built_in_format(name)
+            deprecated = await store.shipped_deprecations(connection)
+            return replace(_of_built_in_format(name), deprecated=deprecated.get(name))
         found = await store.formats(connection, [name])
         if not found:
             raise await self._no_format(connection, name)
@@ -281,7 +290,6 @@ def _of_built_in_format(name: str) -> DefinitionRow:
         name=name,
         description=definition.description,
         built_in=True,
-        deprecated=definition.deprecated,
         definition=_parsed(formats.written(definition)),
     )
 

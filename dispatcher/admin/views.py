@@ -136,6 +136,9 @@ def _optional(webhook: EndpointRow) -> Json:
         "headers": dict(webhook.headers),
         "metadata": dict(webhook.metadata),
         "payloadFormat": webhook.payload_format,
+        "payloadFormatDeprecatedDate": None
+        if webhook.format_deprecated is None
+        else webhook.format_deprecated.isoformat(),
         "rateLimit": webhook.rate_limit,
         "retrySchedule": None if webhook.retry_schedule is None else list(webhook.retry_schedule),
         "signingProfiles": list(webhook.signing_profiles),
@@ -156,6 +159,7 @@ _UNGIVEN: Json = {
     "headers": {},
     "metadata": {},
     "payloadFormat": _BARE.payload_format,
+    "payloadFormatDeprecatedDate": None,
     "rateLimit": None,
     "retrySchedule": None,
     "signingProfiles": list(_BARE.signing_profiles),

@@ -94,6 +94,11 @@ def check(names: Sequence[str], secrets: Sequence[str], headers: Iterable[str], 
         _check_secret(names, secret, definitions)
 
 
+def check_name(name: str, definitions: Mapping[str, str]) -> None:
+    """Raise InvalidInput for a profile that there is not, or whose definition cannot be used."""
+    _headers(name, definitions)
+
+
 def _headers(name: str, definitions: Mapping[str, str]) -> tuple[str, ...]:
     base, _, option = name.partition(":")
     if base == "healthie":

@@ -47,6 +47,19 @@ async def deprecate_format(
     return await connection.fetchval(SQL.deprecate_format, name, version, deprecated, now) is not None
 
 
+async def deprecate_shipped(connection: asyncpg.Connection, full_name: str, *, deprecated: date | None) -> None:
+    """Do the same for a format that comes with the service."""
+    if deprecated is None:
+        await connection.execute(SQL.lift_shipped, full_name)
+    else:
+        await connection.execute(SQL.deprecate_shipped, full_name, deprecated)
+
+
+async def shipped_deprecations(connection: asyncpg.Connection) -> dict[str, date]:
+    """Return from which days on formats that come with the service are not to be used."""
+    return {row["format"]: row["deprecated"] for row in await connection.fetch(SQL.shipped_deprecations)}
+
+
 async def drop_format(connection: asyncpg.Connection, full_name: str) -> bool:
     """Forget a format that nobody uses; False if there is none."""
     name, _, version = full_name.partition("/")

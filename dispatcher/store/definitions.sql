@@ -14,6 +14,23 @@ where payload_formats.name = $1
   and payload_formats.version = $2
 returning payload_formats.name;
 
+-- name: deprecate_shipped
+-- Say from which day on a format that comes with the service is not to be used: $1 full name, $2 day.
+insert into dispatcher.format_deprecations (format, deprecated)
+values ($1, $2)
+on conflict (format) do update
+set deprecated = excluded.deprecated;
+
+-- name: lift_shipped
+-- Take that back: $1 full name.
+delete from dispatcher.format_deprecations
+where format_deprecations.format = $1;
+
+-- name: shipped_deprecations
+-- The formats that come with the service and are not to be used, and from which day on.
+select format_deprecations.format, format_deprecations.deprecated
+from dispatcher.format_deprecations;
+
 -- name: drop_format
 -- Forget a payload format: $1 name, $2 version. The caller knows that nobody uses it.
 delete from dispatcher.payload_formats

@@ -1,6 +1,7 @@
 """Read the facts that `dispatcher doctor` judges, from the catalogue and from our tables; judges nothing itself."""
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from dispatcher.store import queries
@@ -58,6 +59,19 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class InUse:
+    """A payload format or a signing profile that webhooks name which are not archived."""
+
+    name: str
+    webhooks: int
+    definition: str | None = None
+    """As it is stored, JSON; null if it is not."""
+    deprecated: date | None = None
+    is_over: bool | None = None
+    """Whether that day has come."""
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
     """A replication slot that holds WAL."""
 
@@ -94,6 +108,8 @@ class Work:
     mails: Waiting
     sealing_keys: dict[str | None, int]
     """How many secrets are sealed under which main key; null: not sealed."""
+    formats: tuple[InUse, ...]
+    profiles: tuple[InUse, ...]
 
 
 async def read_server(connection: Any) -> Server:
@@ -137,4 +153,6 @@ async def read_work(connection: Any) -> Work:
         unread=Waiting(unread["events"], unread["seconds"] or 0.0),
         mails=Waiting(mails["mails"], mails["seconds"] or 0.0),
         sealing_keys={row["sealing_key"]: row["secrets"] for row in await connection.fetch(_queries.sealing)},
+        formats=tuple(InUse(**row) for row in await connection.fetch(_queries.formats_in_use)),
+        profiles=tuple(InUse(**row) for row in await connection.fetch(_queries.profiles_in_use)),
     )

@@ -123,6 +123,39 @@ where endpoint_secrets.expires_at is null
   or endpoint_secrets.expires_at > clock_timestamp()
 group by endpoint_secrets.sealing_key;
 
+-- name: formats_in_use
+-- The payload formats that webhooks are pinned to which are not archived: how many, what is stored of them, and the day
+-- from which nobody should use them.
+select
+  endpoints.payload_format as name,
+  count(*)::integer as webhooks,
+  min(payload_formats.definition::text) as definition,
+  min(coalesce(payload_formats.deprecated, format_deprecations.deprecated)) as deprecated,
+  bool_or(
+    coalesce(payload_formats.deprecated, format_deprecations.deprecated) <= (now() at time zone 'UTC')::date
+  ) as is_over
+from dispatcher.endpoints
+left join dispatcher.payload_formats
+  on payload_formats.name = split_part(endpoints.payload_format, '/', 1)
+  and payload_formats.version = split_part(endpoints.payload_format, '/', 2)
+left join dispatcher.format_deprecations on format_deprecations.format = endpoints.payload_format
+where endpoints.archived_at is null
+group by endpoints.payload_format
+order by endpoints.payload_format;
+
+-- name: profiles_in_use
+-- The signing profiles by which webhooks sign that are not archived: how many, and what is stored of them.
+select
+  listed.name,
+  count(*)::integer as webhooks,
+  min(signing_profiles.definition::text) as definition
+from dispatcher.endpoints
+cross join lateral unnest(endpoints.signing_profiles) as listed (name)
+left join dispatcher.signing_profiles on signing_profiles.name = listed.name
+where endpoints.archived_at is null
+group by listed.name
+order by listed.name;
+
 -- name: oldest_snapshot
 -- The session of this database that holds vacuum back the furthest. Its time is null if this role may not see it.
 select

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import asyncpg
@@ -68,6 +68,8 @@ class EndpointRow(EndpointSettings):
     disabled_at: datetime | None = None
     disabled_reason: str | None = None
     health: HealthRow = HealthRow()
+    format_deprecated: date | None = None
+    """From this day on nobody should use its payload format."""
     secret: str | None = field(default=None, repr=False)
     """Only right after it was created."""
     public_key: str | None = None
@@ -320,6 +322,7 @@ def _endpoint_row(row: asyncpg.Record) -> EndpointRow:
         disable_after=row["disable_after"],
         metadata=orjson.loads(row["metadata"]),
         include_descendants=row["include_descendants"],
+        format_deprecated=row["format_deprecated"],
         health=HealthRow(
             failing_since=row["failing_since"],
             warned_at=row["warned_at"],

@@ -261,6 +261,7 @@ select
   endpoints.notification_email,
   endpoints.additional_notification_emails,
   endpoints.payload_format,
+  coalesce(payload_formats.deprecated, format_deprecations.deprecated) as format_deprecated,
   endpoints.signing_profiles,
   endpoints.filter,
   endpoints.headers,
@@ -280,6 +281,10 @@ select
   endpoint_health.last_error
 from dispatcher.endpoints
 left join dispatcher.endpoint_health on endpoint_health.endpoint_id = endpoints.id
+left join dispatcher.payload_formats
+  on payload_formats.name = split_part(endpoints.payload_format, '/', 1)
+  and payload_formats.version = split_part(endpoints.payload_format, '/', 2)
+left join dispatcher.format_deprecations on format_deprecations.format = endpoints.payload_format
 where endpoints.id = any ($1::uuid[])
 order by endpoints.id;
 

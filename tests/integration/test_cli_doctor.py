@@ -10,6 +10,9 @@ from aiosmtpd.handlers import Sink
 from dispatcher.store import doctor as facts
 from dispatcher.store.partitions import PARENTS
 from support.command_line import Answer, command_line
+from support.world import make_endpoint
+
+URL = "https://example.com/hook"
 
 
 def levels(answer: Answer) -> dict[str, str]:
@@ -44,6 +47,8 @@ def test_examines_everything(database: str) -> None:
         "due deliveries": "ok",
         "mails": "ok",
         "sealing": "warn",
+        "payload formats": "ok",
+        "signing profiles": "ok",
         "smtp": "warn",
     }
 
@@ -151,3 +156,29 @@ async def test_counts_what_waits(connection: Any) -> None:
     assert work.default_partitions == ("unmatched_events",)
     assert set(work.partition_days.values()) <= {3, 4}  # made for four days, perhaps before midnight
     assert (work.shards_owned, work.shards) == (0, 256)
+
+
+async def test_sees_what_webhooks_name_and_what_is_there_of_it(connection: Any) -> None:
+    """Formats and profiles of webhooks that are not archived, with what is stored and the day of deprecation."""
+    await connection.execute(
+        """
+        insert into dispatcher.payload_formats (name, version, definition) values ('ours', '1', '{"name": "ours"}');
+        insert into dispatcher.format_deprecations (format, deprecated) values ('vsee/1.0', current_date - 1);
+        """
+    )
+    await make_endpoint(connection, URL, payload_format="ours/1", signing_profiles=["standard", "gone"])
+    await make_endpoint(connection, URL, payload_format="ours/2")
+    for _ in range(2):
+        await make_endpoint(connection, URL, payload_format="vsee/1.0")
+
+    work = await facts.read_work(connection)
+
+    assert [(one.name, one.webhooks, one.definition, one.is_over) for one in work.formats] == [
+        ("ours/1", 1, '{"name": "ours"}', None),
+        ("ours/2", 1, None, None),
+        ("vsee/1.0", 2, None, True),
+    ]
+    assert [(one.name, one.webhooks, one.definition) for one in work.profiles] == [
+        ("gone", 1, None),
+        ("standard", 4, None),
+    ]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dispatcher.admin import WebhookChanges, WebhookDraft
+from dispatcher.admin.views import webhook_json
 from dispatcher.catalog.documents import parse
 from dispatcher.errors import Conflict, InvalidInput
 from dispatcher.formats.definition import Definition, check
@@ -155,7 +156,26 @@ async def test_a_deprecated_format_says_when_and_goes_on(database: str) -> None:
         lifted = await admin.deprecate_format("ours/1", None)
 
     assert [row.deprecated for row in (put, moved, lifted)] == [date(2027, 1, 31), date(2028, 2, 29), None]
-    assert pinned.payload_format == "ours/1"
+    assert (pinned.payload_format, pinned.format_deprecated) == ("ours/1", date(2027, 1, 31))
+
+
+async def test_a_format_of_the_service_can_be_deprecated_too(database: str) -> None:
+    """Its webhooks show the day, and it stays where it is."""
+    async with open_admin(database) as admin:
+        await admin.create_tenant("acme")
+        pinned = await admin.create_webhook("acme", draft(payload_format="vsee/1.0"))
+        moved = await admin.deprecate_format("vsee/1.0", date(2027, 1, 31))
+        (shown,) = [row for row in await admin.list_formats() if row.name == "vsee/1.0"]
+        after = await admin.webhook(pinned.id)
+        lifted = await admin.deprecate_format("vsee/1.0", None)
+        with pytest.raises(Conflict, match="stays"):
+            await admin.drop_format("raw")
+
+    assert moved.deprecated == shown.deprecated == after.format_deprecated == date(2027, 1, 31)
+    assert (shown.webhooks, shown.built_in) == (1, True)
+    assert (pinned.format_deprecated, lifted.deprecated) == (None, None)
+    assert webhook_json(after)["payloadFormatDeprecatedDate"] == "2027-01-31"
+    assert "payloadFormatDeprecatedDate" not in webhook_json(pinned)
 
 
 async def test_a_format_is_tried_on_the_catalogues_examples(database: str) -> None:

@@ -1,6 +1,7 @@
 """What the doctor makes of facts; the facts themselves are read in tests/integration/test_cli_doctor.py."""
 
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from dispatcher.doctor import Level
 from dispatcher.errors import DatabaseUnreachable
 from dispatcher.sealing import new_key
 from dispatcher.settings import EgressSettings, SealingSettings
-from dispatcher.store.doctor import Horizon, Rights, Server, Slot, Snapshot, Waiting, Work
+from dispatcher.store.doctor import Horizon, InUse, Rights, Server, Slot, Snapshot, Waiting, Work
 
 NONE = Waiting(0, 0.0)
 
@@ -26,7 +27,12 @@ WELL = Work(
     unread=NONE,
     mails=NONE,
     sealing_keys={},
+    formats=(InUse("standard", 3), InUse("vsee/2.0", 1)),
+    profiles=(InUse("standard", 4), InUse("healthie:hex", 1), InUse("v1a", 1)),
 )
+
+BROKEN = '{"name": "ours"}'
+COMING, PAST = date(2027, 1, 31), date(2026, 1, 31)
 
 CLEAR = Horizon(snapshot=None, prepared=NONE, slots=())
 
@@ -63,6 +69,21 @@ def test_finds_nothing_wrong_with_a_healthy_service() -> None:
         pytest.param({"oldest_due": 3600.0}, "due deliveries", Level.FAIL, "1h", id="late"),
         pytest.param({"mails": Waiting(3, 7200.0)}, "mails", Level.WARN, "[smtp]", id="mails"),
         pytest.param({"sealing_keys": {"lost": 3}}, "sealing", Level.FAIL, "lost", id="lost main key"),
+        pytest.param({"formats": (InUse("ours/9", 2),)}, "payload formats", Level.FAIL, "ours/9 (2 w", id="no format"),
+        pytest.param(
+            {"formats": (InUse("ours/9", 2, BROKEN),)}, "payload formats", Level.FAIL, "version: ", id="broken format"
+        ),
+        pytest.param(
+            {"formats": (InUse("vsee/1.0", 1, None, PAST, is_over=True),)},
+            "payload formats",
+            Level.WARN,
+            "vsee/1.0 (1 webhook), deprecated from 2026-01-31 on",
+            id="deprecated format",
+        ),
+        pytest.param({"profiles": (InUse("ours", 1),)}, "signing profiles", Level.FAIL, "ours (1 w", id="no profile"),
+        pytest.param(
+            {"profiles": (InUse("ours", 1, BROKEN),)}, "signing profiles", Level.FAIL, "content: ", id="broken profile"
+        ),
         pytest.param({"sealing_keys": {None: 3}}, "sealing", Level.WARN, "rotate-secret", id="unsealed secrets"),
     ],
 )
@@ -77,7 +98,8 @@ def test_names_what_is_wrong_with_the_work(changes: dict[str, Any], name: str, l
 
 def test_counts_waiting_that_is_no_fault_as_well() -> None:
     """A moment's backlog is reported and is fine."""
-    work = replace(WELL, unread=Waiting(9, 1.0), oldest_due=0.5, mails=Waiting(1, 10.0))
+    later = InUse("vsee/1.0", 1, None, COMING, is_over=False)
+    work = replace(WELL, formats=(later,), unread=Waiting(9, 1.0), oldest_due=0.5, mails=Waiting(1, 10.0))
 
     assert {check.level for check in doctor.judge_work(work, sealing=SEALED)} == {Level.OK}
 

@@ -1,6 +1,6 @@
 """The shapes of webhooks and their secrets."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -160,6 +160,9 @@ class WebhookOptionsShown(Shown):
     include_descendants: bool = False
     metadata: dict[str, Any] = {}
     payload_format: str = ""
+    payload_format_deprecated_date: Annotated[
+        date | None, Field(description="From this day on its payload format should not be used; it goes on working.")
+    ] = None
     rate_limit: float = 0
     retry_schedule: list[float] = []
     signing_profiles: list[str] = []
