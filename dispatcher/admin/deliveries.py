@@ -18,6 +18,7 @@ from dispatcher.model import DeliveryId, DeliveryState, EndpointId
 from dispatcher.store import deliveries as delivery_store
 from dispatcher.store import endpoints as endpoint_store
 from dispatcher.store import history, manual, outbox
+from dispatcher.store import statistics as statistics_store
 from dispatcher.store.history import AttemptRow, DeliveryRow
 
 POLL = 0.05
@@ -157,7 +158,9 @@ class DeliveriesAdmin(Base):
                 freed = [(delivery.endpoint_id, delivery.ordering_key)]
                 await delivery_store.promote(connection, freed, now=self._now())
             await endpoint_store.touch(connection, [delivery.endpoint_id])
-            return await self._delivery(connection, delivery_id, tenant)
+            cancelled = await self._delivery(connection, delivery_id, tenant)
+            await statistics_store.write_cancelled(connection, 1, now=self._now())
+            return cancelled
 
     async def wait_for_attempt(
         self,

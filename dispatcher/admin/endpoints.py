@@ -18,6 +18,7 @@ from dispatcher.store import definitions as definition_store
 from dispatcher.store import deliveries as delivery_store
 from dispatcher.store import endpoints as store
 from dispatcher.store import operational as operational_store
+from dispatcher.store import statistics as statistics_store
 from dispatcher.store.endpoints import EndpointRow, EndpointSettings, SecretRow
 
 CANCEL_BATCH = 1000
@@ -157,7 +158,10 @@ class EndpointsAdmin(HandshakesAdmin):
         ended = delivery_store.Ended(endpoint.shard, endpoint.id, archived=True)
         async with self._transaction() as connection:
             counts = await delivery_store.kill_ended(connection, [ended], limit=CANCEL_BATCH, busy=[], now=self._now())
-        return counts.get(endpoint.id, 0)
+            count = counts.get(endpoint.id, 0)
+            if count:
+                await statistics_store.write_cancelled(connection, count, now=self._now())
+        return count
 
     async def pause_webhook(self, webhook_id: EndpointId, *, tenant: str | None = None) -> EndpointRow:
         """Hold deliveries back: events still match and wait. Pausing a paused one changes nothing."""

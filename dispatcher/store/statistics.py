@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from dispatcher.store import queries
-from dispatcher.tally import CLASSES, EndpointQuarter, Minute
+from dispatcher.tally import CLASSES, LATENCIES, EndpointQuarter, Minute
 
 SQL = queries.load(__file__)
 
@@ -41,6 +41,11 @@ async def write_endpoints(connection: asyncpg.Connection, quarters: Sequence[End
         [quarter.start for quarter in quarters],
         *([quarter.counts[place] for quarter in quarters] for place in range(len(CLASSES) + 1)),
     )
+
+
+async def write_cancelled(connection: asyncpg.Connection, count: int, *, now: datetime | None) -> None:
+    """Add deliveries that a person cancelled; last in the transaction, because workers wait for the row."""
+    await connection.execute(SQL.write_cancelled, count, len(LATENCIES) + 1, now)
 
 
 async def forget(

@@ -84,6 +84,24 @@ set
   blocked = known.blocked + excluded.blocked,
   dead = known.dead + excluded.dead;
 
+-- name: write_cancelled
+-- Add deliveries that a person cancelled to the minute and the quarter of an hour: $1 how many, $2 classes of latency,
+-- $3 now.
+insert into dispatcher.service_statistics as known (
+  resolution, start_at,
+  answered_2xx, answered_3xx, answered_4xx, answered_5xx, unreachable, blocked,
+  delivered, dead, cancelled, latencies
+)
+select
+  step.resolution,
+  date_bin(make_interval(secs => step.resolution), coalesce($3, now()), timestamptz 'epoch'),
+  0, 0, 0, 0, 0, 0,
+  0, 0, $1, array_fill(0, array[$2::integer])
+from (values (60), (900)) as step (resolution)
+order by step.resolution
+on conflict (resolution, start_at) do update
+set cancelled = known.cancelled + excluded.cancelled;
+
 -- name: forget
 -- Drop what is past its time: $1 seconds that minutes are kept, $2 seconds that quarters are, $3 now.
 delete from dispatcher.service_statistics

@@ -1,5 +1,6 @@
 """The overview: how things stand and have gone, for an operator and for a tenant."""
 
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,9 +14,10 @@ from dispatcher.model import EndpointId
 from dispatcher.store import statistics as store
 from dispatcher.store.statistics import Load
 from dispatcher.tally import LATENCIES, EndpointQuarter, Minute
-from support.admin import open_admin
+from support.admin import fan_out, make_webhook, open_admin, pending_of, send
 from support.clock import FakeClock
-from support.world import make_endpoint
+from support.steps import stepping
+from support.world import insert_event, make_endpoint
 
 NOON = 1_767_268_800
 """Unix seconds; the start of an hour."""
@@ -52,6 +54,22 @@ async def count_endpoint(connection: Any, endpoint_id: UUID, start: int, *, ok: 
     """Write what a worker would have counted of an endpoint in a quarter of an hour; one of those that fail dies."""
     counts = [ok, 0, 0, failed, 0, 0, min(failed, 1)]
     await store.write_endpoints(connection, [EndpointQuarter(EndpointId(endpoint_id), NOON + start, counts)])
+
+
+async def endpoints(connection: Any) -> dict[str, UUID]:
+    """Register some, told apart by the end of their URLs: the oldest first."""
+    made = {
+        "a": await make_endpoint(connection, "https://example.com/a"),
+        "b": await make_endpoint(connection, "https://example.com/b", description="Billing"),
+        "c": await make_endpoint(connection, "https://example.com/c", state="paused"),
+        "d": await make_endpoint(connection, "https://example.com/d", tenant="other"),
+        "e": await make_endpoint(connection, "https://example.com/e", archived_at=instant(0)),
+    }
+    await connection.executemany(
+        "insert into dispatcher.endpoint_health (endpoint_id, failing_since) values ($1, $2)",
+        [(made["a"], instant(0)), (made["b"], None)],
+    )
+    return made
 
 
 async def test_minutes_become_rates(admin: Admin, connection: Any) -> None:
@@ -208,3 +226,151 @@ async def test_a_range_that_makes_no_sense_is_refused(admin: Admin, since: int, 
         await admin.overview(since=instant(since), until=instant(until))
 
     assert refusal.value.field == "since"
+
+
+async def test_what_people_cancel_is_counted(admin: Admin, connection: Any) -> None:
+    """One delivery, and all that an archived webhook had waiting."""
+    webhook = await make_webhook(admin)
+    events = [await send(admin) for _ in range(5)]
+    await fan_out(connection)
+
+    await admin.cancel_delivery(await pending_of(connection, events[0]))
+    await admin.archive_webhook(webhook)
+
+    overview = await admin.overview(since=instant(0), until=instant(3600))
+    assert overview.totals.cancelled == 5
+    assert overview.series.cancelled[-1] == 5
+    assert overview.totals.attempts == 0
+
+
+async def test_endpoints_are_listed_at_a_glance(admin: Admin, connection: Any) -> None:
+    """The newest first, page by page: the last 24 hours, what waits, and when the next is tried."""
+    first, second, third = [EndpointId(await make_endpoint(connection, f"https://example.com/{n}")) for n in range(3)]
+    await count_endpoint(connection, second, -3600, ok=2)
+    await count_endpoint(connection, second, -2700, ok=3, failed=4)
+    await count_endpoint(connection, second, 0, ok=1)
+    await count_endpoint(connection, second, -86400, ok=9)
+    await insert_event(connection)
+    await fan_out(connection)
+    await connection.execute("update dispatcher.deliveries set due_at = $1", instant(700))
+    await connection.execute(
+        "insert into dispatcher.endpoint_health (endpoint_id, failing_since, cool_until) values ($1, $2, $3)",
+        second,
+        instant(0),
+        instant(900),
+    )
+    await connection.execute("update dispatcher.endpoints set state = 'paused' where id = $1", first)
+
+    page = await admin.endpoint_page(limit=2)
+    rest = await admin.endpoint_page(limit=2, cursor=page.next_cursor)
+
+    newest, glance = page.endpoints
+    assert [newest.endpoint.id, glance.endpoint.id] == [third, second]
+    assert [row.endpoint.id for row in rest.endpoints] == [first]
+    assert rest.next_cursor is None
+    assert page.hours[-1] == NOON
+    assert glance.ok == (0,) * 22 + (5, 1)
+    assert glance.failed == (0,) * 22 + (4, 0)
+    assert glance.deaths == (0,) * 22 + (1, 0)
+    assert (glance.pending, glance.next_attempt_at, glance.is_failing) == (1, instant(900), True)
+    assert (newest.pending, newest.next_attempt_at, newest.is_failing) == (1, instant(700), False)
+    assert (rest.endpoints[0].pending, rest.endpoints[0].next_attempt_at) == (1, None)
+
+
+@pytest.mark.parametrize(
+    "wanted, found",
+    [
+        pytest.param({}, ["d", "c", "b", "a"], id="all but archived ones"),
+        pytest.param({"search": "EXAMPLE.com/A"}, ["a"], id="a part of the URL, in any case"),
+        pytest.param({"search": "billing"}, ["b"], id="a part of the description"),
+        pytest.param({"search": "oth"}, ["d"], id="a part of the tenant's name"),
+        pytest.param({"search": "100%"}, [], id="no wildcard"),
+        pytest.param({"state": "paused"}, ["c"], id="a state"),
+        pytest.param({"state": "archived"}, ["e"], id="archived ones"),
+        pytest.param({"failing": True}, ["a"], id="failing ones"),
+        pytest.param({"failing": False, "tenant": "acme"}, ["c", "b"], id="a tenant's that do not fail"),
+        pytest.param({"tenant": "other"}, ["d"], id="a tenant's"),
+        pytest.param({"tenant": "other", "search": "example.com/a"}, [], id="nothing of another tenant"),
+    ],
+)
+async def test_endpoints_are_found(admin: Admin, connection: Any, wanted: dict[str, Any], found: list[str]) -> None:
+    """By text, state, health and tenant."""
+    await endpoints(connection)
+
+    page = await admin.endpoint_page(**wanted)
+
+    assert [glance.endpoint.url[-1] for glance in page.endpoints] == found
+    assert page.next_cursor is None
+
+
+async def test_an_endpoint_is_found_by_its_id(admin: Admin, connection: Any) -> None:
+    """Whole or its start."""
+    ids = await endpoints(connection)
+
+    for text in (str(ids["b"]), str(ids["b"])[:-1]):
+        page = await admin.endpoint_page(search=text)
+
+        assert ids["b"] in {glance.endpoint.id for glance in page.endpoints}
+
+
+async def test_a_long_search_goes_on_page_by_page(
+    admin: Admin, connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks at so many endpoints for one page, then hands out a cursor."""
+    monkeypatch.setattr("dispatcher.admin.overview.MOST_EXAMINED", 2)
+    await endpoints(connection)
+    found, cursor, pages = [], None, 0
+
+    while True:
+        page = await admin.endpoint_page(search="example.com/b", cursor=cursor)
+        found += [glance.endpoint.url[-1] for glance in page.endpoints]
+        pages, cursor = pages + 1, page.next_cursor
+        if cursor is None:
+            break
+
+    assert found == ["b"]
+    assert pages == 3
+
+
+@pytest.mark.parametrize(
+    "asked, field",
+    [
+        pytest.param({"limit": 0}, "limit", id="limit"),
+        pytest.param({"state": "broken"}, "state", id="state"),
+        pytest.param({"cursor": "x"}, "cursor", id="cursor"),
+        pytest.param({"search": "\0"}, "search", id="search"),
+    ],
+)
+async def test_a_page_that_cannot_be_is_refused(admin: Admin, asked: dict[str, Any], field: str) -> None:
+    """With the field that is wrong."""
+    with pytest.raises(InvalidInput) as refusal:
+        await admin.endpoint_page(**asked)
+
+    assert refusal.value.field == field
+
+
+async def test_the_system_shows_what_there_is(database: str, admin: Admin) -> None:
+    """A worker with its shards, tables with their days, migrations, the server."""
+    nobody = await admin.system()
+    async with stepping(database, FakeClock(time.time())) as worker:
+        await worker.run("statistics")
+
+        system = await admin.system()
+
+    assert nobody.workers == ()
+    assert {shard.owner for shard in nobody.shards} == {None}
+    (worker_row,) = system.workers
+    assert (worker_row.alive, worker_row.shards, worker_row.roles) == (True, 256, ("deliver",))
+    assert [shard.shard for shard in system.shards] == list(range(256))
+    assert {shard.owner for shard in system.shards} == {worker_row.id}
+    tables = {table.name: table for table in system.tables}
+    assert tables["endpoints"].partitions == ()
+    days = [partition.day for partition in tables["attempts"].partitions]
+    assert len(days) == 5
+    assert days[-1] is None
+    assert days[:-1] == sorted(day for day in days if day is not None)
+    assert tables["attempts"].bytes == sum(partition.bytes for partition in tables["attempts"].partitions) > 0
+    assert [table.bytes for table in system.tables] == sorted((table.bytes for table in system.tables), reverse=True)
+    assert [migration.number for migration in system.migrations] == list(range(1, len(system.migrations) + 1))
+    assert int(system.server_version.split(".")[0]) >= 14
+    assert system.database_bytes > 0
