@@ -6,6 +6,8 @@ logs nothing, asks no database, and has no time limit of its own.
 
 import asyncio
 import resource
+import ssl
+import sys
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -61,8 +63,9 @@ def cpu_seconds() -> float:
 
 
 async def serve() -> None:
-    """Post when told to: first some, so that the connections stand, then what counts."""
-    connector = TCPConnector(limit=0)
+    """Post when told to: first some, so that the connections stand, then what counts. Argument: a CA file, for https."""
+    context = ssl.create_default_context(cafile=sys.argv[1]) if len(sys.argv) > 1 else True
+    connector = TCPConnector(limit=0, ssl=context)
     async with ClientSession(connector=connector, timeout=ClientTimeout(total=None)) as session:
         async for request in requests():
             posts = make_posts(request["urls"], count=request["count"], size=request["size"])

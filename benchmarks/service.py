@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,21 @@ START_SECONDS: Final = 30.0
 
 STOP_SECONDS: Final = 30.0
 
+LOUD: Final = frozenset({"warning", "error", "critical"})
+
+ALL_OWNED: Final = """
+select
+  coalesce(sum(held), 0) = 256
+  and count(*) = $1::integer
+  and max(held) <= ceil(256.0 / $1)
+from (
+  select count(*) as held
+  from dispatcher.shard_leases
+  where expires_at > clock_timestamp()
+  group by owner
+) as worker
+"""
+
 CONFIGURATION: Final = """
 [database]
 url = {url}
@@ -27,12 +42,12 @@ url = {url}
 listen = "127.0.0.1:0"
 [api]
 listen = "127.0.0.1:0"
-[egress]
-https_only = false
-allow_subnets = ["127.0.0.0/8"]
 [log]
 format = "json"
 level = "info"
+[egress]
+https_only = false
+allow_subnets = ["127.0.0.0/8"]
 """
 """All else is as it comes: logs are on, answers are stored, health is kept."""
 
@@ -40,8 +55,9 @@ level = "info"
 class Service:
     """A running `dispatcher serve`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, *, workers: int) -> None:
         self._process = process
+        self._workers = workers
         self.log = log
 
     @property
@@ -49,14 +65,16 @@ class Service:
         """Its first process."""
         return self._process.pid
 
-    def lines(self) -> list[dict[str, Any]]:
-        """Read what it has logged."""
-        return [orjson.loads(line) for line in self.log.read_bytes().splitlines() if line.startswith(b"{")]
+    def lines(self, *, without: bytes = b'"event":"delivery.attempted"') -> Iterator[dict[str, Any]]:
+        """Read what it has logged, but the very many lines that hold `without`."""
+        with self.log.open("rb") as log:
+            for line in log:
+                if line.startswith(b"{") and without not in line:
+                    yield orjson.loads(line)
 
-    def complaints(self) -> list[str]:
-        """List the warnings and errors that it has logged, in short."""
-        loud = {"warning", "error", "critical"}
-        return [str(line.get("event")) for line in self.lines() if line.get("level") in loud]
+    def complaints(self) -> set[str]:
+        """Name the warnings and errors that it has logged."""
+        return {str(line.get("event")) for line in self.lines(without=b'"level":"info"') if line.get("level") in LOUD}
 
     async def metrics(self) -> str:
         """Ask it for its metrics."""
@@ -64,17 +82,13 @@ class Service:
         async with ClientSession() as session, session.get(f"{addresses[0]}/metrics") as response:
             return await response.text()
 
-    async def ready(self) -> None:
-        """Wait until it owns all shards."""
+    async def ready(self, connection: Any) -> None:
+        """Wait until its workers own all shards, each its share."""
         deadline = time.monotonic() + START_SECONDS
-        while not await self._owns_all():
+        while not await connection.fetchval(ALL_OWNED, self._workers):
             if self._process.returncode is not None or time.monotonic() > deadline:
                 raise BenchmarkError(f"`dispatcher serve` did not begin to work. It said:\n{self.log.read_text()}")
             await asyncio.sleep(0.1)
-
-    async def _owns_all(self) -> bool:
-        events = {line.get("event"): line for line in self.lines()}
-        return "worker.started" in events and "shards.taken" in events
 
     async def stop(self) -> None:
         """Drain and end it."""
@@ -89,31 +103,30 @@ class Service:
 
 
 @asynccontextmanager
-async def serve(url: str, folder: Path, *, in_flight: int | None) -> AsyncIterator[Service]:
-    """Run the service with one worker for as long as this is open; its files go to `folder`.
+async def serve(
+    url: str, folder: Path, connection: Any, *, workers: int = 1, settings: str = ""
+) -> AsyncIterator[Service]:
+    """Run the service for as long as this is open; its files go to `folder`.
 
-    `in_flight`: requests at once, where it shall not be the default.
+    `connection`: to its database, to see whether it is ready. `settings`: further TOML, below those that it always has.
     """
-    settings = CONFIGURATION.format(url=orjson.dumps(url).decode())
-    if in_flight is not None:
-        settings += f"[delivery]\nin_flight = {in_flight}\n"
     configuration, log = folder / "config.toml", folder / "log"
-    configuration.write_text(settings)
+    configuration.write_text(CONFIGURATION.format(url=orjson.dumps(url).decode()) + settings)
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "dispatcher",
             "serve",
-            "--config",
-            str(configuration),
+            f"--workers={workers}",
+            f"--config={configuration}",
             stdout=output,
             stderr=output,
             cwd=ROOT,
         )
-    service = Service(process, log)
+    service = Service(process, log, workers=workers)
     try:
-        await service.ready()
+        await service.ready(connection)
         yield service
     finally:
         await service.stop()

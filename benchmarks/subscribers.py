@@ -36,9 +36,15 @@ def secret(endpoint: int) -> str:
     return "whsec_" + base64.b64encode(endpoint.to_bytes(32)).decode()
 
 
-def urls(port: int, endpoints: int) -> list[str]:
-    """List the URLs of the endpoints, all at one receiver."""
-    return [f"http://127.0.0.1:{port}{events.path(endpoint)}" for endpoint in range(endpoints)]
+def hosts(count: int) -> list[str]:
+    """List addresses of this machine's loopback network, the usual one first; only Linux has more than that."""
+    others = (f"127.{1 + number // 62_500}.{number // 250 % 250}.{1 + number % 250}" for number in range(count - 1))
+    return ["127.0.0.1", *others]
+
+
+def urls(scheme: str, port: int, *, endpoints: int, hosts: Sequence[str]) -> list[str]:
+    """List the URLs of the endpoints, all at one receiver, spread over its addresses."""
+    return [f"{scheme}://{hosts[number % len(hosts)]}:{port}{events.path(number)}" for number in range(endpoints)]
 
 
 async def create(connection: Any, addresses: Sequence[str]) -> None:

@@ -6,28 +6,28 @@ half of it before and half after, against the same receiver: the ratio of the tw
 change least.
 """
 
-import asyncio
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-from benchmarks import measure
-from benchmarks.children import Child, child
-from benchmarks.errors import BenchmarkError
-from benchmarks.stage import Arrivals, Stage, open_stage
-
-LANE_IN_FLIGHT: Final = 64
-TOTAL_IN_FLIGHT: Final = 512
-"""The service's own defaults for requests at once, to one endpoint and in all."""
+from benchmarks.act import accounted, in_flight_of, post_bare
+from benchmarks.playing import Play, play
+from benchmarks.plot import Chart, Series
+from benchmarks.result import Case, Figures, Result, Wish
+from benchmarks.stage import Setting, Stage, open_stage
 
 WARM_UP_PER_ENDPOINT: Final = 100
 MOST_WARM_UP: Final = 5000
 """Events before the first run: enough for lanes to reach their full pace, for connections and prepared statements."""
+
+BEAT: Final = 0.02
+"""Seconds between transactions of a steady stream."""
+
+WISHED_RATIO: Final = 1.2
+WISHED_RATIO_HTTPS: Final = 1.0
+WISHED_POSTGRES_CPU: Final = 40.0
+WISHED_STATEMENTS: Final = 0.1
+WISHED_WAL_BYTES: Final = 1500.0
+"""What the service is meant to keep to at its full rate, with ten endpoints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,221 +43,117 @@ class Options:
     """Requests at once; null: the service's default, and what of it these endpoints can get for the bare loop."""
     rate: int | None
     """Events a second; null: all at once."""
+    https: bool
     deadline: float
     """Seconds for the delivery of all events of a run."""
     postgres: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """The figures of one run; processor times are microseconds, all but the rates are per delivery or post."""
-
-    deliveries_per_second: float
-    dispatcher_cpu: float
-    postgres_cpu: float | None
-    """Null where the server's processes cannot be seen. In a stream it holds the inserts, too."""
-    wal_bytes: float
-    transactions: float
-    statements: float | None
-    """Null without pg_stat_statements."""
-    results_per_record: float
-    """Results that one transaction writes down, on average."""
-    log_bytes: float
-    bare_posts_per_second: float
-    bare_cpu: float
-    ratio: float
-    """Deliveries per second of the service's processor time, over posts per second of the bare loop's."""
-    delivered: int
-    lost: int
-    duplicates: int
-    verified: int
-    """Requests whose signature was checked."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """The figures of all runs, and what they were measured on."""
-
-    benchmark: str
-    at: datetime
-    options: Options
-    machine: Mapping[str, str | int | float]
-    postgres: str
-    runs: tuple[Run, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Bare:
-    """What the bare loop did."""
-
-    posts: int
-    seconds: float
-    cpu_seconds: float
-
-    def __add__(self, other: "Bare") -> "Bare":
-        return Bare(self.posts + other.posts, self.seconds + other.seconds, self.cpu_seconds + other.cpu_seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """What is read off the moment the service begins, and the moment it is done."""
-
-    at: float
-    dispatcher_cpu: float
-    postgres_cpu: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """What is read off before and after, at leisure."""
-
-    counts: measure.Counts
-    results: float
-    records: float
-    log_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What the service did."""
-
-    begun: Clocks
-    done: Clocks
-    before: Books
-    after: Books
-    arrivals: Arrivals
-
-
-def bare_in_flight(options: Options) -> int:
-    """Return how many requests the bare loop has in flight: as many as the service can have at once."""
-    return options.in_flight or min(TOTAL_IN_FLIGHT, LANE_IN_FLIGHT * options.endpoints)
-
-
 async def run(options: Options) -> Result:
     """Measure; raises BenchmarkError, above all when a delivery is lost, doubled or badly signed."""
-    bar = Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True))
-    machine = measure.machine()
-    runs: list[Run] = []
-    with bar:
-        task = bar.add_task("setting the stage")
-        async with (
-            child("bare") as bare,
-            open_stage(
-                postgres=options.postgres,
-                endpoints=options.endpoints,
-                size=options.size,
-                in_flight=options.in_flight,
-                deadline=options.deadline,
-            ) as stage,
-        ):
-            bar.update(task, description="warming up")
-            await _warm_up(stage)
-            for number in range(options.runs):
-                bar.update(task, description=f"run {number + 1} of {options.runs}")
-                runs.append(await _measure(options, stage, bare))
-            if complaints := stage.service.complaints():
-                raise BenchmarkError(f"The service complained: {', '.join(sorted(set(complaints)))}.")
-            server = stage.database.server
-    return Result(
-        benchmark="throughput",
-        at=datetime.now(UTC),
-        options=options,
-        machine=machine,
-        postgres=server,
-        runs=tuple(runs),
+    setting = Setting(
+        postgres=options.postgres,
+        endpoints=options.endpoints,
+        size=options.size,
+        deadline=options.deadline,
+        https=options.https,
     )
+    settings = "" if options.in_flight is None else f"[delivery]\nin_flight = {options.in_flight}\n"
+    async with play("throughput", options, steps=options.runs) as shown, open_stage(setting) as stage:
+        shown.postgres = stage.database.server
+        runs = []
+        async with stage.serving(settings=settings):
+            shown.say("warming up")
+            await warm_up(stage)
+            for number in range(options.runs):
+                shown.say(f"run {number + 1} of {options.runs}")
+                runs.append(await _measure(options, stage, shown))
+                shown.step()
+        load = "a backlog" if options.rate is None else f"a stream of {options.rate} events/s"
+        scheme = "https" if options.https else "http"
+        case = Case(name=f"{options.endpoints} endpoints, {scheme}", runs=tuple(runs))
+        in_flight = options.in_flight or in_flight_of(options.endpoints)
+        return shown.result(
+            f"throughput: {options.events} events, {load}, {options.size} bytes",
+            [case],
+            wishes=_wishes(case, options),
+            remarks=[f"{in_flight} requests in flight at most, of the service and of the bare loop"],
+            charts=[_chart(case)],
+        )
 
 
-async def _warm_up(stage: Stage) -> None:
+async def warm_up(stage: Stage) -> None:
     """Bring the service to its full pace."""
-    count = min(MOST_WARM_UP, WARM_UP_PER_ENDPOINT * len(stage.urls))
+    count = min(MOST_WARM_UP, WARM_UP_PER_ENDPOINT * stage.setting.endpoints)
     await stage.expect(count)
     await stage.prepare(count)
     await stage.commit()
     await stage.all_delivered()
 
 
-async def _measure(options: Options, stage: Stage, bare: Child) -> Run:
-    """Measure the service between two halves of the bare loop, so that what changes meanwhile weighs on both."""
-    before = await _measure_bare(options, stage, bare, count=(options.events + 1) // 2)
-    served = await _measure_service(options, stage)
-    after = await _measure_bare(options, stage, bare, count=(options.events + 1) // 2)
-    served.arrivals.demand()
-    return _figures(served, before + after)
-
-
-async def _measure_bare(options: Options, stage: Stage, bare: Child, *, count: int) -> Bare:
-    in_flight = bare_in_flight(options)
-    await stage.expect(0)
-    answer = await bare.ask(
-        options.deadline,
-        urls=stage.urls,
-        count=count,
-        warm_up=2 * in_flight,
-        size=options.size,
-        in_flight=in_flight,
-    )
-    return Bare(count, answer["seconds"], answer["cpu"])
-
-
-async def _measure_service(options: Options, stage: Stage) -> Served:
-    await stage.expect(options.events)
-    if options.rate is None:
-        await stage.prepare(options.events)
-    before = await _books(stage)
-    begun = _clocks(stage)
-    if options.rate is None:
+async def deliver_backlog(stage: Stage, shown: Play, count: int) -> Figures:
+    """Let the service deliver what one commit shows it, and check that; it is warm and idle."""
+    await stage.expect(count)
+    await stage.prepare(count)
+    async with accounted(stage, count) as figures:
         await stage.commit()
+        await stage.all_delivered()
+    arrivals, verified = await stage.arrivals()
+    shown.checked += await stage.check_written(arrivals, verified=verified)
+    return figures
+
+
+async def _deliver_stream(stage: Stage, shown: Play, count: int, *, rate: float) -> Figures:
+    await stage.expect(count)
+    async with accounted(stage, count) as figures:
+        await stage.stream(count, rate=rate, beat=BEAT)
+        await stage.all_delivered()
+    arrivals, verified = await stage.arrivals()
+    shown.checked += await stage.check_written(arrivals, verified=verified)
+    return figures
+
+
+async def _measure(options: Options, stage: Stage, shown: Play) -> Figures:
+    """Measure the service between two halves of the bare loop, so that what changes meanwhile weighs on both."""
+    half = (options.events + 1) // 2
+    bare = await post_bare(stage, half, in_flight=options.in_flight)
+    if options.rate is None:
+        found = await deliver_backlog(stage, shown, options.events)
     else:
-        await stage.stream(options.events, rate=options.rate)
-    await stage.all_delivered()
-    done = _clocks(stage)
-    return Served(begun, done, before, await _books(stage), await stage.arrivals())
+        found = await _deliver_stream(stage, shown, options.events, rate=options.rate)
+    bare += await post_bare(stage, half, in_flight=options.in_flight)
+    return bare.beside(found)
 
 
-def _clocks(stage: Stage) -> Clocks:
-    postgres = stage.database.pid
-    return Clocks(
-        at=time.perf_counter(),
-        dispatcher_cpu=measure.cpu_seconds(stage.service.pid),
-        postgres_cpu=None if postgres is None else measure.cpu_seconds(postgres),
-    )
+def _wishes(case: Case, options: Options) -> list[Wish]:
+    if options.rate is not None:
+        return []
+    least = WISHED_RATIO_HTTPS if options.https else WISHED_RATIO
+    wishes = [Wish(what=f"ratio at least {least}", figure=(ratio := case.median("ratio") or 0.0), holds=ratio >= least)]
+    for figure, what, most in (
+        ("postgres_cpu", "Postgres CPU at most 40 µs a delivery", WISHED_POSTGRES_CPU),
+        ("statements", "statements at most 0.1 a delivery", WISHED_STATEMENTS),
+        ("wal_bytes", "WAL at most 1,500 bytes a delivery", WISHED_WAL_BYTES),
+    ):
+        value = case.median(figure)
+        if value is not None:
+            wishes.append(Wish(what=what, figure=value, holds=value <= most))
+    return wishes
 
 
-async def _books(stage: Stage) -> Books:
-    await asyncio.sleep(measure.STATISTICS_DELAY)
-    metrics = await stage.service.metrics()
-    return Books(
-        counts=await measure.read_counts(stage.connection),
-        results=measure.metric(metrics, "dispatcher_record_batch_size_sum"),
-        records=measure.metric(metrics, "dispatcher_record_batch_size_count"),
-        log_bytes=stage.service.log.stat().st_size,
-    )
-
-
-def _figures(served: Served, bare: Bare) -> Run:
-    count = served.arrivals.delivered
-    begun, done, before, after = served.begun, served.done, served.before, served.after
-    counts = after.counts.since(before.counts)
-    bare_cpu = 1e6 * bare.cpu_seconds / bare.posts
-    dispatcher_cpu = 1e6 * (done.dispatcher_cpu - begun.dispatcher_cpu) / count
-    postgres_cpu = None
-    if done.postgres_cpu is not None and begun.postgres_cpu is not None:
-        postgres_cpu = 1e6 * (done.postgres_cpu - begun.postgres_cpu) / count
-    return Run(
-        deliveries_per_second=count / (done.at - begun.at),
-        dispatcher_cpu=dispatcher_cpu,
-        postgres_cpu=postgres_cpu,
-        wal_bytes=counts.wal_bytes / count,
-        transactions=counts.transactions / count,
-        statements=None if counts.statements is None else counts.statements / count,
-        results_per_record=(after.results - before.results) / max(1.0, after.records - before.records),
-        log_bytes=(after.log_bytes - before.log_bytes) / count,
-        bare_posts_per_second=bare.posts / bare.seconds,
-        bare_cpu=bare_cpu,
-        ratio=bare_cpu / dispatcher_cpu,
-        delivered=count,
-        lost=served.arrivals.lost,
-        duplicates=served.arrivals.duplicates,
-        verified=served.arrivals.verified,
+def _chart(case: Case) -> Chart:
+    names = {
+        "dispatcher_cpu": "dispatcher",
+        "postgres_cpu": "Postgres",
+        "receiver_cpu": "receiver",
+        "bare_cpu": "bare loop",
+    }
+    return Chart(
+        title="CPU of each process group, microseconds a delivery or post",
+        across="run",
+        series=tuple(
+            Series(name, tuple((float(number + 1), value) for number, value in enumerate(case.values(figure))))
+            for figure, name in names.items()
+            if case.values(figure)
+        ),
     )
