@@ -25,6 +25,7 @@ from dispatcher.admin.figures import (
 from dispatcher.admin.inputs import UNSET, LogFilter, NewEvent, Unset, WebhookChanges, WebhookDraft
 from dispatcher.admin.links import ConsoleKey, LinksAdmin, PortalLink
 from dispatcher.admin.log import LogAdmin
+from dispatcher.admin.mails import MailDetails, MailPage, MailsAdmin
 from dispatcher.admin.once import Given, OnceAdmin
 from dispatcher.admin.operators import OperatorsAdmin
 from dispatcher.admin.overview import OverviewAdmin
@@ -49,6 +50,8 @@ from dispatcher.store.endpoints import EndpointRow, HealthRow, SecretRow
 from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
 from dispatcher.store.inventory import MigrationRow, PartitionRow, ShardRow, TableRow, WorkerRow
 from dispatcher.store.keys import Key
+from dispatcher.store.mails import MailRow, MailState, WaitingNotices
+from dispatcher.store.notices import Notice
 from dispatcher.store.operators import Operator
 from dispatcher.store.replays import Fate, ReplayRow, ReplayState
 from dispatcher.store.tail import Tailed
@@ -85,9 +88,14 @@ __all__ = [
     "LogFilter",
     "LogPage",
     "LoggedDelivery",
+    "MailDetails",
+    "MailPage",
+    "MailRow",
+    "MailState",
     "MigrationRow",
     "NewEvent",
     "NewKey",
+    "Notice",
     "Now",
     "Operator",
     "Overview",
@@ -107,6 +115,7 @@ __all__ = [
     "Tenant",
     "Totals",
     "Unset",
+    "WaitingNotices",
     "WebhookChanges",
     "WebhookDraft",
     "WorkerRow",
@@ -125,6 +134,7 @@ class Admin(
     OnceAdmin,
     CatalogAdmin,
     TailAdmin,
+    MailsAdmin,
     CallsAdmin,
     OperatorsAdmin,
     AuditAdmin,
