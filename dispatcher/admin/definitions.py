@@ -1,6 +1,6 @@
 """Payload formats and signing profiles: those that come with the service, and those that operators put in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from dispatcher.admin import checks
 from dispatcher.admin.base import Base, shortened
 from dispatcher.admin.inputs import UNSET, Unset
 from dispatcher.catalog.reading import EventType
+from dispatcher.doorkeeper import Mode
 from dispatcher.errors import Conflict, InvalidInput, NotFound
 from dispatcher.formats import definition as formats
 from dispatcher.formats.parts import FormatFailed
@@ -105,16 +106,7 @@ class DefinitionsAdmin(Base):
         """Write the examples of the catalogue by a format; raises InvalidInput, naming event type and field."""
         catalog = await self._doorkeeper.catalog(connection)
         written = compile_format(definition)
-        for event_type in catalog.event_types:
-            if event_type.payload is None or not _describes(event_type, definition):
-                continue
-            for example in event_type.payload.examples:
-                try:
-                    written.body(_example(event_type.name, example.value))
-                except FormatFailed as failure:
-                    raise InvalidInput(
-                        f"{failure} It is the catalogue's example of `{event_type.name}`.", field=formats.FIELD
-                    ) from None
+        _try_on([one for one in catalog.event_types if _describes(one, definition)], written.body)
 
     async def deprecate_format(self, name: str, day: date | None) -> DefinitionRow:
         """Say from which day on nobody should use a payload format any more; it goes on working. Null: take it back."""
@@ -229,6 +221,19 @@ class DefinitionsAdmin(Base):
         own = [name for name in settings.headers if name.lower() != CONSENT_HEADER.lower()]
         known.check(settings.signing_profiles, secrets, own, definitions.profiles)
 
+    async def _try_subscribed(self, connection: Any, settings: EndpointSettings) -> None:
+        """Write the catalogue's examples of what a webhook is subscribed to; raises InvalidInput for what cannot be.
+
+        Else each event of that type would fail until it dies. Not with the catalogue's mode off, in which it binds nobody.
+        """
+        if self._doorkeeper.mode is Mode.OFF or settings.payload_format in payload.FORMATS:
+            return
+        definitions = await self._definitions(connection, settings)
+        body = payload.resolve(settings.payload_format, definitions.format).body
+        catalog = await self._doorkeeper.catalog(connection)
+        matched = {one.name: one for pattern in settings.subscriptions for one in catalog.matching(pattern)}
+        _try_on(matched.values(), body)
+
     async def _definitions(self, connection: Any, settings: EndpointSettings) -> Definitions:
         """Return what settings name; raises InvalidInput for a format that is not there."""
         name = settings.payload_format
@@ -271,6 +276,18 @@ class DefinitionsAdmin(Base):
 def _describes(event_type: EventType, definition: formats.Definition) -> bool:
     """Whether the catalogue has a body of an event type in this format."""
     return any(message.payload_format == definition.full_name for message in event_type.messages)
+
+
+def _try_on(event_types: Iterable[EventType], body: Callable[[Event], bytes]) -> None:
+    """Write the examples of event types by a format; raises InvalidInput, naming event type and field."""
+    for event_type in event_types:
+        for example in () if event_type.payload is None else event_type.payload.examples:
+            try:
+                body(_example(event_type.name, example.value))
+            except FormatFailed as failure:
+                raise InvalidInput(
+                    f"{failure} It is the catalogue's example of `{event_type.name}`.", field=formats.FIELD
+                ) from None
 
 
 def _example(event_type: str, value: Any) -> Event:

@@ -69,6 +69,7 @@ class EndpointsAdmin(HandshakesAdmin):
         admitted = await self._doorkeeper.admit(connection, settings.subscriptions)
         settings = replace(settings, subscriptions=admitted)
         await self._fit(connection, settings, [secret])
+        await self._try_subscribed(connection, settings)
         return settings
 
     async def _provide_key(self, connection: Any, webhook_id: EndpointId, settings: EndpointSettings) -> str | None:
@@ -135,6 +136,8 @@ class EndpointsAdmin(HandshakesAdmin):
             settings = replace(settings, headers={**settings.headers, **consent})
         if _changes_envelope(changes):
             await self._fit(connection, settings, await self._shared_secrets(connection, endpoint.id))
+        if not isinstance(changes.subscriptions, Unset) or not isinstance(changes.payload_format, Unset):
+            await self._try_subscribed(connection, settings)
         return settings
 
     async def _shared_secrets(self, connection: Any, webhook_id: EndpointId) -> list[str]:

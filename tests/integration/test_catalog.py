@@ -1,6 +1,7 @@
 """The catalogue at work: at the door, when events are read, and as something that is imported."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from dispatcher.admin import Admin, Finding, NewEvent, WebhookChanges, WebhookDr
 from dispatcher.catalog.documents import parse
 from dispatcher.doorkeeper import Doorkeeper
 from dispatcher.errors import CatalogError, Conflict, InvalidInput
+from dispatcher.formats.definition import check
 from dispatcher.metrics import Metrics
 from dispatcher.model import EventId
 from dispatcher.sealing import Sealer
@@ -91,6 +93,28 @@ async def test_what_a_webhook_is_subscribed_to_is_not_judged_again(pool: Any, sm
     after = await admin.update_webhook(before.id, WebhookChanges(url="https://example.com/other"))
 
     assert after.subscriptions == ("visit.cancelled",)
+
+
+@pytest.mark.parametrize("mode", ["warn", "enforce"])
+async def test_a_format_must_be_able_to_write_what_is_subscribed_to(pool: Any, small: Path, mode: str) -> None:
+    """Each documented example: or its events would fail until they die. With the mode off it binds nobody."""
+    admin = await admin_of(pool, mode, small)
+    broken = {"name": "b", "version": "1", "fields": [{"name": "n", "payload": "no.such"}]}
+    await admin.put_format(check(broken, source="b.toml"))
+    partly = {"name": "p", "version": "1", "fields": [{"name": "n", "payload": "no.such", "types": ["visit.ended"]}]}
+    await admin.put_format(check(partly, source="p.toml"))
+    pinned = await admin.create_webhook("acme", replace(draft("visit.created"), payload_format="p/1"))
+    says = r"fields\[0\] \(`n`\): the payload has no `no.such`. It is the catalogue's example of `visit.ended`"
+
+    for refused in (
+        admin.create_webhook("acme", replace(draft("visit.*"), payload_format="p/1")),
+        admin.update_webhook(pinned.id, WebhookChanges(subscriptions=["visit.ended"])),
+        admin.update_webhook(pinned.id, WebhookChanges(subscriptions=["*"], payload_format="b/1")),
+    ):
+        with pytest.raises(InvalidInput, match=says) as refusal:
+            await refused
+        assert refusal.value.field == "payload_format"
+    await (await admin_of(pool, "off", small)).create_webhook("acme", replace(draft("*"), payload_format="b/1"))
 
 
 @pytest.mark.parametrize("mode", ["off", "warn", "enforce"])
