@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from dispatcher import logs
-from dispatcher.errors import ConfigError
+from dispatcher.errors import ConfigError, DispatcherError
 from dispatcher.service import Children, Stop
 from dispatcher.settings import Settings, host_port, summary
 from dispatcher.store import migrate
@@ -24,6 +24,7 @@ from dispatcher.store.pool import PATIENCE, Pool, connect, open_pool
 if TYPE_CHECKING:
     from dispatcher.admin import Admin
     from dispatcher.console.ops import Checks, Render
+    from dispatcher.doctor import Check
     from dispatcher.doorkeeper import Doorkeeper
 
 ROLES: Final = ("deliver", "notify", "maintain", "api")
@@ -240,12 +241,12 @@ async def _close(pool: Pool) -> None:
 async def listen_ops(settings: Settings, url: str, *, render: "Render", ready: "Checks") -> AsyncIterator[None]:
     """Serve metrics, health and the console on the ops listener, with database connections of its own."""
     async with _open_pages_pool(settings, url, "dispatcher console", maximum=CONSOLE_CONNECTIONS) as pool:
-        app = make_ops_app(settings, make_admin(settings, pool), render=render, ready=ready)
+        app = make_ops_app(settings, url, make_admin(settings, pool), render=render, ready=ready)
         async with _listen(app, settings.ops.listen, section="ops"):
             yield
 
 
-def make_ops_app(settings: Settings, admin: "Admin", *, render: "Render", ready: "Checks") -> web.Application:
+def make_ops_app(settings: Settings, url: str, admin: "Admin", *, render: "Render", ready: "Checks") -> web.Application:
     """Make what the ops listener serves."""
     from dispatcher.clock import Clock
     from dispatcher.console.app import make_app
@@ -262,7 +263,29 @@ def make_ops_app(settings: Settings, admin: "Admin", *, render: "Render", ready:
             secure=_is_https(settings.ops.console_url),
         ),
         monotonic=Clock().monotonic,
+        examine=lambda: _examine(settings, url),
     )
+
+
+async def _examine(settings: Settings, url: str) -> "AsyncIterator[Check]":
+    """Make the doctor's checks of a service that runs."""
+    from dispatcher import doctor
+    from dispatcher.clock import Clock
+
+    yield doctor.judge_egress(settings.egress)
+    try:
+        connection = await connect(
+            url, application_name="dispatcher doctor", pgbouncer=settings.database.pgbouncer, patience=0
+        )
+    except DispatcherError as error:
+        yield doctor.refused("database", error)
+        return
+    try:
+        async for check in doctor.examine_database(connection, sealing=settings.sealing, clock=Clock()):
+            yield check
+    finally:
+        await connection.close()
+    yield await doctor.examine_smtp(settings.smtp)
 
 
 @asynccontextmanager
@@ -307,7 +330,7 @@ def make_api_app(settings: Settings, admin: "Admin") -> web.Application:
         rate_limit=settings.api.rate_limit,
         monotonic=Clock().monotonic,
     )
-    app.add_subapp(PREFIX, make_portal(admin, secure=_is_https(settings.api.public_url)))
+    app.add_subapp(PREFIX, make_portal(admin, secure=_is_https(settings.api.public_url), monotonic=Clock().monotonic))
     return app
 
 

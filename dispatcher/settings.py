@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dispatcher import __version__
@@ -176,12 +176,18 @@ class ConsoleSettings(Section):
 
     session: Positive = Field(43200.0, examples=['"12h"'])
     """Seconds from signing in until one has to do so again."""
-    trusted_header: str | None = Field(
-        None, pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", examples=['"X-Forwarded-User"']
-    )
-    """A proxy names the operator in it, and nobody signs in here; null: people sign in."""
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_list)] = Field((), examples=['["127.0.0.1/32"]'])
-    """From where the header is believed."""
+    """Reverse proxies in front: whom `X-Forwarded-For` and the header below are believed from. Before it: it needs them."""
+    trusted_header: str | None = Field(None, pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", examples=['"X-Forwarded-User"'])
+    """A proxy names the operator in it, and nobody signs in here; null: people sign in."""
+
+    @field_validator("trusted_header")
+    @classmethod
+    def _has_proxies(cls, header: str | None, info: ValidationInfo) -> str | None:
+        """Refuse a header that anybody could send, or nobody."""
+        if header is not None and not info.data.get("trusted_proxies"):
+            raise ValueError("it needs `trusted_proxies`: from where is it believed?")
+        return header
 
 
 class EgressSettings(Section):

@@ -76,7 +76,8 @@ def _text(data: bytes) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    return base64.b64decode(text.encode("ascii") + b"==", altchars=b"-_", validate=True)
+    data = text.encode("ascii")
+    return base64.b64decode(data + b"=" * (-len(data) % 4), altchars=b"-_", validate=True)
 
 
 class LinksAdmin(Base):

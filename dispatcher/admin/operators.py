@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 import secrets as entropy
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -14,6 +16,8 @@ from dispatcher.admin.base import Base, shortened
 from dispatcher.errors import InvalidInput, NotFound
 from dispatcher.store import operators as store
 from dispatcher.store.operators import Operator
+
+T = TypeVar("T")
 
 SHORTEST_PASSWORD: Final = 12
 """Characters: long ones beat odd ones (NIST SP 800-63B)."""
@@ -39,8 +43,8 @@ def _nobody() -> str:
 
 
 @cache
-def _few() -> asyncio.Semaphore:
-    return asyncio.Semaphore(AT_ONCE)
+def _few() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="passwords")
 
 
 class OperatorsAdmin(Base):
@@ -88,7 +92,8 @@ class OperatorsAdmin(Base):
         """Check a password and begin a session of so many seconds; returns its token, None for a wrong name or password."""
         async with self._reading() as connection:
             known = await store.password_hash(connection, name) if checks.is_storable(name) else None
-        if not await _verify(known or _nobody(), password) or known is None:
+        hashed = known or await _in_thread(_nobody)
+        if not await _verify(hashed, password) or known is None:
             return None
         again = await _hashed(password) if _hasher().check_needs_rehash(known) else None
         token = entropy.token_urlsafe(TOKEN_BYTES)
@@ -120,18 +125,20 @@ async def _hashed(password: str) -> str:
             f"A password is {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters; a few words with blanks between will do.",
             field="password",
         )
-    async with _few():
-        return await asyncio.to_thread(_hasher().hash, password.encode(errors="surrogatepass"))
+    return await _in_thread(_hasher().hash, password.encode(errors="surrogatepass"))
 
 
 async def _verify(hashed: str, password: str) -> bool:
     if len(password) > LONGEST_PASSWORD:
         return False
-    async with _few():
-        try:
-            return await asyncio.to_thread(_hasher().verify, hashed, password.encode(errors="surrogatepass"))
-        except (VerificationError, InvalidHashError):
-            return False
+    try:
+        return await _in_thread(_hasher().verify, hashed, password.encode(errors="surrogatepass"))
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+async def _in_thread(act: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_few(), act, *arguments)
 
 
 def _unknown(name: str) -> NotFound:

@@ -18,6 +18,7 @@ import typer
 
 from dispatcher.cli.run import Call, command, wait_for
 from dispatcher.errors import InvalidInput
+from dispatcher.indenting import indented
 
 if TYPE_CHECKING:  # aiohttp takes longer to import than `--help` may
     from aiohttp import ClientSession, web
@@ -328,6 +329,6 @@ def _print_text(arrival: Arrival) -> None:
     output.line(f"  {len(arrival.body)} bytes, {content}:")
     text = arrival.body.decode("utf-8", errors="backslashreplace")
     if arrival.parsed is not None:
-        text = output.indented(text)
+        text = indented(text)
     output.line("".join(f"  {part}\n" for part in text.splitlines()))
     sys.stdout.flush()

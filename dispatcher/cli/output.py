@@ -5,7 +5,6 @@ such. Ids are never cut: what is shown can be copied.
 """
 
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,9 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 NOTHING = "-"
-
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
-"""Of JSON: a string, a mark of punctuation, or a number or word."""
 
 UNBOUNDED = 100_000
 """Columns of a page that is no terminal: wide enough that no line is ever folded for a program that reads it."""
@@ -100,22 +96,6 @@ def printable(text: str) -> str:
         letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode("ascii")
         for letter in text
     )
-
-
-def indented(text: str) -> str:
-    """Break JSON text into lines by structure alone: every token stays as it is spelled."""
-    lines, depth, previous = [""], 0, ""
-    for part in _TOKEN.findall(text):
-        if part in "}]":
-            depth -= 1
-            if previous not in "{[":
-                lines.append("  " * depth)
-        elif previous and previous in "{[,":
-            lines.append("  " * depth)
-        lines[-1] += ": " if part == ":" else part
-        depth += part in "{["
-        previous = part
-    return "\n".join(lines)
 
 
 def console() -> Console:

@@ -1,8 +1,9 @@
 """Who may look: operators, by signing in or as a proxy in front says; and a tenant's people, by a link."""
 
-from collections.abc import Sequence
+import math
+import secrets as entropy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 from urllib.parse import urlencode
 
@@ -10,16 +11,22 @@ import structlog
 from aiohttp import web
 
 from dispatcher.admin import Admin, ConsoleKey
-from dispatcher.console.gate import show_error
-from dispatcher.console.throttle import Throttle
+from dispatcher.console.gate import Networks, carries, is_within, show_error
+from dispatcher.console.throttle import Key, Throttle
 from dispatcher.console.view import VIEWER, View, Viewer
 
 logger = structlog.get_logger()
 
 SESSION_COOKIE: Final = "dispatcher_session"
+VISIT_COOKIE: Final = "dispatcher_visit"
+"""Of a browser that was shown the form to sign in."""
 LINK_COOKIE: Final = "dispatcher_portal"
 
+LONGEST_NAME: Final = 255
+"""Characters, as of all names."""
+
 WRONG: Final = "That name and password do not go together."
+STALE: Final = "This form was too old, or your browser keeps no cookies. Try it again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +37,7 @@ class Access:
     """Seconds from signing in until one has to do so again."""
     trusted_header: str | None = None
     """A proxy names the operator in it; null: people sign in here."""
-    trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
+    trusted_proxies: Networks = ()
     secure: bool = False
     """Whether people come by https, so that cookies go no other way."""
 
@@ -55,13 +62,17 @@ class OperatorsDoor(_KeyHolder):
         super().__init__(admin)
         self.access = access
         self.throttle = throttle
+        # a browser takes a cookie of that name only from this very host, by https: not from one beside it
+        prefix = "__Host-" if access.secure else ""
+        self.session_cookie = prefix + SESSION_COOKIE
+        self.visit_cookie = prefix + VISIT_COOKIE
 
     async def identify(self, request: web.Request) -> Viewer | None:
         """Tell which operator looks."""
         if self.access.trusted_header is not None:
             name = self._named(request, self.access.trusted_header)
             return None if name is None else Viewer(name, None, (await self.key()).form_token(f"header:{name}"))
-        token = request.cookies.get(SESSION_COOKIE)
+        token = request.cookies.get(self.session_cookie)
         name = None if token is None else await self._admin.operator_of(token)
         if token is None or name is None:
             return None
@@ -69,13 +80,12 @@ class OperatorsDoor(_KeyHolder):
 
     def _named(self, request: web.Request, header: str) -> str | None:
         """Return whom the proxy names; what others write into the header counts for nothing."""
-        name = request.headers.get(header, "").strip()
-        try:
-            address = ip_address(request.remote or "")
-        except ValueError:
+        names = request.headers.getall(header, [])
+        # of two one may be the browser's, to which the proxy only added; the peer, not for whom it says that it asks
+        if len(names) != 1 or not is_within(_peer(request), self.access.trusted_proxies):
             return None
-        believed = any(address in network for network in self.access.trusted_proxies)
-        return name if believed and name.isprintable() and 0 < len(name) <= 255 else None  # noqa: PLR2004 - as all names
+        name = names[0].strip().encode(errors="surrogateescape").decode(errors="replace")
+        return name if name.isprintable() and 0 < len(name) <= LONGEST_NAME else None
 
     def refuse(self, request: web.Request) -> web.StreamResponse:
         """Send somebody to sign in, and back to where they wanted to go."""
@@ -91,6 +101,12 @@ class OperatorsDoor(_KeyHolder):
 
 
 DOOR: Final = web.AppKey("door", OperatorsDoor)
+
+
+def _peer(request: web.Request) -> str:
+    """Return who speaks to us, whatever they say of others."""
+    peer = None if request.transport is None else request.transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
 class TenantDoor(_KeyHolder):
@@ -119,31 +135,32 @@ OVER: Final = "This link is over, or not whole. Get a new one where you got it."
 
 async def sign_in_page(view: View) -> web.StreamResponse:
     """Show the form to sign in."""
-    return await _form(view, None, status=200)
+    return await _form(view, None, next_path=view.request.query.get("next", ""), status=200)
 
 
 async def sign_in(view: View) -> web.StreamResponse:
     """Sign somebody in."""
     door = view.request.app[DOOR]
-    form = await view.form()
     posted = await view.request.post()
-    name, password = form.get("name", ""), posted.get("password", "")
-    keys = (f"name:{name}", f"address:{view.request.remote}")
-    wait = door.throttle.wait(*keys)
+    name, password, next_path = (_text(posted, field) for field in ("name", "password", "next"))
+    name = name.strip()[:LONGEST_NAME]
+    if not carries(posted, await _visit_token(view, view.request.cookies.get(door.visit_cookie, ""))):
+        return await _form(view, STALE, next_path=next_path, status=409)
+    keys: tuple[Key, ...] = (("name", name), ("address", view.request.remote or ""))
+    wait = door.throttle.take(*keys)
     if wait:
-        return await _form(view, f"Too many tries. Wait {wait:.0f} s.", status=429)
-    password = password if isinstance(password, str) else ""
+        return await _form(view, f"Too many tries. Wait {math.ceil(wait)} s.", next_path=next_path, status=429)
     token = await view.admin.sign_in(name, password, lasting=door.access.session)
     if token is None:
-        door.throttle.failed(*keys)
-        logger.warning("operator.refused", operator=name[:100], address=view.request.remote)
-        return await _form(view, WRONG, status=403)
+        logger.warning("operator.refused", operator=name, address=view.request.remote)
+        return await _form(view, WRONG, next_path=next_path, status=403)
     door.throttle.succeeded(*keys)
     logger.info("operator.signed_in", operator=name, address=view.request.remote)
+    await view.admin.sign_out(view.request.cookies.get(door.session_cookie, ""))  # whose it ever was
     await view.admin.note(replace(view.deed("operator.signed_in", target=name), who=name))
-    response = view.go(_local(form.get("next", "")) or view.url("overview"))
+    response = view.go(_local(next_path) or view.url("overview"))
     response.set_cookie(
-        SESSION_COOKIE,
+        door.session_cookie,
         token,
         httponly=True,
         samesite="Lax",  # Strict would ask who follows a link in a mail to sign in again
@@ -156,20 +173,37 @@ async def sign_in(view: View) -> web.StreamResponse:
 
 async def sign_out(view: View) -> web.StreamResponse:
     """End the session."""
-    await view.admin.sign_out(view.request.cookies.get(SESSION_COOKIE, ""))
+    door = view.request.app[DOOR]
+    await view.admin.sign_out(view.request.cookies.get(door.session_cookie, ""))
+    await view.admin.note(view.deed("operator.signed_out", target=view.viewer.name))
     response = view.redirect("sign_in", said="You are signed out.")
-    response.del_cookie(SESSION_COOKIE, path="/")
+    response.del_cookie(door.session_cookie, path="/", secure=door.access.secure, httponly=True)
     return response
 
 
-async def _form(view: View, wrong: str | None, *, status: int) -> web.Response:
-    return view.render(
+async def _form(view: View, wrong: str | None, *, next_path: str, status: int) -> web.Response:
+    """Show the form, with a token that only this browser can use: nobody is to be signed in as somebody else unawares."""
+    door = view.request.app[DOOR]
+    visit = view.request.cookies.get(door.visit_cookie) or entropy.token_urlsafe()
+    response = view.render(
         "sign_in.html",
         status=status,
         wrong=wrong,
-        next=_local(view.request.query.get("next", "")),
+        next=_local(next_path),
+        token=await _visit_token(view, visit),
         has_operators=await view.admin.has_operators(),
     )
+    response.set_cookie(door.visit_cookie, visit, httponly=True, samesite="Strict", secure=door.access.secure, path="/")
+    return response
+
+
+async def _visit_token(view: View, visit: str) -> str:
+    return (await view.request.app[DOOR].key()).form_token(f"visit:{visit}")
+
+
+def _text(posted: Mapping[str, object], field: str) -> str:
+    value = posted.get(field, "")
+    return value if isinstance(value, str) else ""
 
 
 def _local(path: str) -> str:

@@ -1,7 +1,9 @@
 """What every request of the console passes: security headers, who looks, protection of forms, and errors as pages."""
 
 import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from hmac import compare_digest
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
@@ -14,19 +16,24 @@ from dispatcher.errors import Conflict, DispatcherError, InvalidInput, NotFound
 
 logger = structlog.get_logger()
 
+Networks = Sequence[IPv4Network | IPv6Network]
+
 SAFE: Final = ("GET", "HEAD")
 
 FORM_TOKEN: Final = "form_token"  # noqa: S105 - a name
 """The field of every form that shows that it came from a page of this session."""
 
-LONGEST: Final = 60.0
-"""Seconds for a request; a stream has an end of its own."""
+LONGEST: Final = 55.0
+"""Seconds for a request, less than the tenants' listener gives one; a stream has an end of its own."""
 
-MACHINES: Final = ("/metrics", "/healthz", "/readyz")
-"""Not for people: nobody signs in for them."""
+MACHINES: Final = ("metrics", "healthz", "readyz")
+"""Names of what is not for people: nobody signs in for them."""
 
-OPEN: Final = ("/static/", "/sign-in", "/enter", "/csp-report")
-"""What anybody may ask for, behind the place where the pages are mounted."""
+OPEN: Final = ("static", "sign_in", "signing_in", "enter", "csp_report")
+"""Names of what anybody may ask for. By name, which the router decides: a path can be spelled in many ways."""
+
+OPEN_BYTES: Final = 16_384
+"""Of what somebody whom we do not know may send: a name, a password and an address are less."""
 
 STREAMS: Final = "/stream"
 """The end of the paths that go on answering."""
@@ -40,10 +47,16 @@ POLICY: Final = (
 REPORT_BYTES: Final = 4096
 """Of a report that are logged."""
 
+REPORTS: Final = 10
+"""Reports logged within `REPORTS_SECONDS`: one page that is wrong in many places; anybody may send more."""
+
+REPORTS_SECONDS: Final = 60.0
+
 HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # `no-referrer` would make browsers call the origin of our own forms `null`
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -63,30 +76,40 @@ class Door(Protocol):
         ...
 
 
-def guard(app: web.Application, door: Door, *, prefix: str = "") -> None:
-    """Put the gate before an application's pages, which are mounted at `prefix` (no slash at its end)."""
+def guard(
+    app: web.Application,
+    door: Door,
+    *,
+    monotonic: Callable[[], float],
+    prefix: str = "",
+    proxies: Networks = (),
+) -> None:
+    """Put the gate before an application's pages, which are mounted at `prefix` (no slash at its end).
+
+    `proxies`: who is believed when they say, in `X-Forwarded-For`, for whom they ask.
+    """
     policy = POLICY.format(report=f"{prefix}/csp-report")
 
-    async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-        if request.path in MACHINES:
-            return
+    async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Content-Security-Policy", policy)
 
     app.on_response_prepare.append(add_headers)
-    app.middlewares.append(_gate(door, prefix))
-    app.router.add_post("/csp-report", _reported)
+    app.middlewares.append(_gate(door, proxies))
+    app.router.add_post("/csp-report", Reports(monotonic).take, name="csp_report")
 
 
-def _gate(door: Door, prefix: str) -> Middleware:
+def _gate(door: Door, proxies: Networks) -> Middleware:
     @web.middleware
     async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let in whom we know, and only forms that came from a page of theirs."""
-        path = request.path.removeprefix(prefix)
-        if path in MACHINES:
+        name = request.match_info.route.name
+        if name in MACHINES:
             return await handler(request)
-        if path.startswith(OPEN):
+        if proxies:
+            request = request.clone(remote=client_address(request, proxies))
+        if name in OPEN:
             request[VIEWER] = Viewer("nobody", None, "")
             return await _answered(request, handler)
         viewer = await door.identify(request)
@@ -98,13 +121,38 @@ def _gate(door: Door, prefix: str) -> Middleware:
     return gate
 
 
+def client_address(request: web.Request, proxies: Networks) -> str:
+    """Return from where a request comes: what the last proxy that is believed saw, itself if it does not say."""
+    address = request.remote or ""
+    told = [part.strip() for line in request.headers.getall("X-Forwarded-For", []) for part in line.split(",")]
+    # from the end: what stands before the first address that is no proxy of ours, its owner wrote
+    while told and is_within(address, proxies):
+        address = told.pop()
+    return address if as_address(address) is not None else request.remote or ""
+
+
+def as_address(text: str) -> IPv4Address | IPv6Address | None:
+    """Read an address; IPv4 within IPv6, as a listener for both has it, is IPv4. None: it is none."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_within(text: str, networks: Networks) -> bool:
+    """Tell whether an address is in one of some networks."""
+    address = as_address(text)
+    return address is not None and any(address in network for network in networks)
+
+
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer in time, and with a page where the person can mend what is wrong."""
     try:
         if request.path.endswith(STREAMS):
             return await handler(request)
         async with asyncio.timeout(LONGEST):
-            if request.method not in SAFE and not request.path.endswith("/csp-report"):
+            if request.method not in SAFE:
                 await _check_form(request)
             return await handler(request)
     except DispatcherError as error:
@@ -141,25 +189,55 @@ def status_of(error: DispatcherError) -> int:
 
 async def _check_form(request: web.Request) -> None:
     """Refuse what another site made the browser send (CSRF): by what the browser says of it, and by the form's token."""
+    if request.match_info.route.name == "csp_report":  # browsers send it by themselves, and it changes nothing
+        return
     origin = request.headers.get("Origin")
     site = request.headers.get("Sec-Fetch-Site", "same-origin")
     # behind a proxy the host may be another than the browser's: the token decides there
     foreign = site not in ("same-origin", "none") or (origin is not None and not urlsplit(origin).netloc)
     viewer: Viewer = request[VIEWER]
-    if viewer.form_token:
-        posted = await request.post()
-        shown = posted.get(FORM_TOKEN, "")
-        foreign = (
-            foreign or not isinstance(shown, str) or not compare_digest(shown.encode(), viewer.form_token.encode())
-        )
+    if not viewer.form_token:
+        _refuse_big(request)
+    elif not foreign:
+        foreign = not carries(await request.post(), viewer.form_token)
     if foreign:
         raise Conflict(
             "This form did not come from a page of your session, or the session is another one. Load the page anew."
         )
 
 
-async def _reported(request: web.Request) -> web.Response:
-    """Log what a browser refused to run: somebody tried, or a page of ours is wrong."""
-    report = (await request.content.read(REPORT_BYTES)).decode(errors="replace")
-    logger.warning("console.policy_violated", report=report, address=request.remote)
-    return web.Response(status=204)
+def carries(posted: Mapping[str, object], token: str) -> bool:
+    """Tell whether a form carries a token."""
+    shown = posted.get(FORM_TOKEN, "")
+    return isinstance(shown, str) and compare_digest(shown.encode(errors="surrogatepass"), token.encode())
+
+
+def _refuse_big(request: web.Request) -> None:
+    """Read little from somebody whom we do not know: parsing costs time, and what it comes to memory."""
+    length = request.content_length
+    if length is None and request.body_exists:
+        raise web.HTTPLengthRequired
+    if length is not None and length > OPEN_BYTES:
+        raise web.HTTPRequestEntityTooLarge(OPEN_BYTES, length)
+
+
+class Reports:
+    """Takes what browsers refused to run: somebody tried, or a page of ours is wrong."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._until = monotonic()
+        self._count = 0
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Log a report, unless there were many."""
+        now = self._monotonic()
+        if now >= self._until:
+            if self._count > REPORTS:
+                logger.warning("console.policy_reports_dropped", count=self._count - REPORTS)
+            self._until, self._count = now + REPORTS_SECONDS, 0
+        self._count += 1
+        if self._count <= REPORTS:
+            report = (await request.content.read(REPORT_BYTES)).decode(errors="replace")
+            logger.warning("console.policy_violated", report=report, address=request.remote)
+        return web.Response(status=204)

@@ -18,9 +18,9 @@ def add_to(app: web.Application, *, render: Render, ready: Checks) -> None:
     """Add what machines ask for to the ops listener's application."""
     app[RENDER] = render
     app[READY] = ready
-    app.router.add_get("/metrics", _metrics)
-    app.router.add_get("/healthz", _healthz)
-    app.router.add_get("/readyz", _readyz)
+    app.router.add_get("/metrics", _metrics, name="metrics")
+    app.router.add_get("/healthz", _healthz, name="healthz")
+    app.router.add_get("/readyz", _readyz, name="readyz")
 
 
 async def _metrics(request: web.Request) -> web.Response:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -10,6 +11,8 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+
+from dispatcher.indenting import indented
 
 STATIC: Final = files("dispatcher") / "console" / "static"
 
@@ -37,6 +40,7 @@ def environment() -> Environment:
         "size": size,
         "pretty": pretty,
         "short": short,
+        "options": options,
     }
     made.globals |= {"asset": asset}
     return made
@@ -107,14 +111,23 @@ def size(count: float | None, missing: str = NOTHING) -> str:
 
 
 def pretty(value: Any) -> str:
-    """Write JSON text, bytes or a value with line ends and indents, as far as it is JSON; else as it is."""
+    """Write JSON text, bytes or a value with line ends and indents, as far as it is JSON; else as it is.
+
+    A text keeps its spelling: what was sent is what is shown, `1.10` and double names included.
+    """
     text = value.decode(errors="replace") if isinstance(value, bytes) else value
     if not isinstance(text, str):
         return json.dumps(text, ensure_ascii=False, indent=2, default=str)
     try:
-        return json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+        json.loads(text)
     except (ValueError, RecursionError):
         return text
+    return indented(text)
+
+
+def options(words: Iterable[object]) -> list[tuple[str, str]]:
+    """Make a choice's options of words that stand for themselves."""
+    return [(str(word), str(word)) for word in words]
 
 
 def short(text: object, length: int = 60) -> str:

@@ -1,11 +1,8 @@
 """What the command line prints: whole, copyable, harmless, and as it was spelled."""
 
 import json
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dispatcher.cli import output
 
@@ -75,28 +72,3 @@ def test_prints_one_document(capsys: pytest.CaptureFixture[str]) -> None:
 def test_disarms_what_a_terminal_obeys(text: str, expected: str) -> None:
     """Control and direction characters are shown as escapes, letters of all scripts as they are."""
     assert expected == output.printable(text)
-
-
-def test_breaks_json_into_lines_without_changing_a_token() -> None:
-    """Numbers and escapes keep their spelling."""
-    text = r'{"b":1.10,"a":[12345678901234567890123,{}],"é":"\u00e9, {\"x\":1}","n":[]}'
-
-    indented = output.indented(text)
-
-    assert indented == (
-        '{\n  "b": 1.10,\n  "a": [\n    12345678901234567890123,\n    {}\n  ],\n'
-        '  "é": "\\u00e9, {\\"x\\":1}",\n  "n": []\n}'
-    )
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=20,
-)
-
-
-@given(json_values)
-def test_indents_like_the_standard_library(value: Any) -> None:
-    """For any JSON the result is what `json.dumps` with an indent writes."""
-    assert output.indented(json.dumps(value)) == json.dumps(value, indent=2)

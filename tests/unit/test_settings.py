@@ -83,8 +83,8 @@ def test_every_key_has_an_example_that_passes() -> None:
     for name, section in Settings():
         for key, field in type(section).model_fields.items():
             example = str((field.examples or [""])[0])
-            if (name, key) in {("sealing", "keys"), ("egress", "ca_file")}:
-                continue  # a key has to be random, a file has to be there
+            if (name, key) in {("sealing", "keys"), ("egress", "ca_file"), ("console", "trusted_header")}:
+                continue  # a key has to be random, a file has to be there, a header needs proxies
 
             Path("config.toml").write_text(f"[{name}]\n{key} = {example}\n", encoding="utf-8")
 
@@ -311,3 +311,24 @@ def test_the_summary_holds_no_secret() -> None:
         0.2,
     )
     assert "swordfish" not in f"{shown}{settings!r}"
+
+
+def test_a_header_that_anybody_could_send_is_refused() -> None:
+    """Without proxies that may name the operator nobody would keep others from doing so."""
+    said = refusal({"DISPATCHER_CONSOLE__TRUSTED_HEADER": "X-Forwarded-User"})
+
+    assert "DISPATCHER_CONSOLE__TRUSTED_HEADER" in said
+    assert "trusted_proxies" in said
+
+
+def test_a_header_is_believed_from_named_proxies() -> None:
+    """With them it passes, whichever stands first."""
+    settings = load(
+        None,
+        {
+            "DISPATCHER_CONSOLE__TRUSTED_HEADER": "X-Forwarded-User",
+            "DISPATCHER_CONSOLE__TRUSTED_PROXIES": "127.0.0.1/32",
+        },
+    )
+
+    assert settings.console.trusted_header == "X-Forwarded-User"
