@@ -72,7 +72,7 @@ def test_forms_of_other_sessions_are_told_apart() -> None:
 
 
 def _bytes(token: str) -> list[bytes | None]:
-    parts = []
+    parts: list[bytes | None] = []
     for part in token.split("."):
         try:
             parts.append(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
