@@ -10,6 +10,7 @@ from dispatcher.admin.catalog import CatalogAdmin
 from dispatcher.admin.definitions import DefinitionRow
 from dispatcher.admin.deliveries import DeliveriesAdmin
 from dispatcher.admin.endpoints import EndpointsAdmin
+from dispatcher.admin.event_pages import EventPage, EventPagesAdmin
 from dispatcher.admin.events import EventsAdmin
 from dispatcher.admin.explain import ExplainAdmin
 from dispatcher.admin.figures import (
@@ -47,6 +48,7 @@ from dispatcher.admin.tenants import TenantsAdmin
 from dispatcher.store.audit import AuditRow, Deed
 from dispatcher.store.calls import Call
 from dispatcher.store.endpoints import EndpointRow, HealthRow, SecretRow
+from dispatcher.store.events import Fates, ListedEvent
 from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow
 from dispatcher.store.inventory import MigrationRow, PartitionRow, ShardRow, TableRow, WorkerRow
 from dispatcher.store.keys import Key
@@ -78,13 +80,16 @@ __all__ = [
     "EndpointPage",
     "EndpointRow",
     "EndpointSeries",
+    "EventPage",
     "EventRow",
     "Explanation",
     "Fate",
+    "Fates",
     "Finding",
     "Given",
     "HealthRow",
     "Key",
+    "ListedEvent",
     "LogFilter",
     "LogPage",
     "LoggedDelivery",
@@ -135,6 +140,7 @@ class Admin(
     CatalogAdmin,
     TailAdmin,
     MailsAdmin,
+    EventPagesAdmin,
     CallsAdmin,
     OperatorsAdmin,
     AuditAdmin,

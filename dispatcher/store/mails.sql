@@ -136,7 +136,7 @@ from addressed
 join dispatcher.endpoints on endpoints.id = addressed.endpoint_id
 cross join unnest($4::text[]) as wanted (kind)
 cross join lateral (
-  select count(*) as count, min(some.created_at) as oldest_at, max(some.created_at) as newest_at
+  select count(*) as count, min(written.created_at) as oldest_at, max(written.created_at) as newest_at
   from (
     select notices.created_at
     from dispatcher.notices
@@ -145,7 +145,7 @@ cross join lateral (
       and notices.kind = wanted.kind
     order by notices.id
     limit $3
-  ) as some
+  ) as written
 ) as counted
 where counted.count > 0
 order by addressed.endpoint_id, wanted.kind;
