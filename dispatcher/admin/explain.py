@@ -11,13 +11,17 @@ from types import MappingProxyType
 
 from dispatcher.admin.base import Base
 from dispatcher.admin.events import TEST_EVENT, find_event
-from dispatcher.admin.results import EndpointFinding, Explanation, Finding
+from dispatcher.admin.replays import BLOCKED
+from dispatcher.admin.results import Cause, EndpointFinding, Explanation, Finding
 from dispatcher.errors import NotFound
 from dispatcher.model import DeathReason, DeliveryId, DeliveryState, EndpointId, EndpointState, EventId
 from dispatcher.store import endpoints as endpoint_store
 from dispatcher.store import history
-from dispatcher.store.endpoints import EndpointRow
+from dispatcher.store.endpoints import DisabledSpan, EndpointRow
 from dispatcher.store.history import AttemptRow, DeliveryRow, EventRow, Ownership
+
+ARCHIVED = "endpoint_archived"
+"""The reason of deliveries that were cancelled with their webhook."""
 
 _DEATHS: Mapping[str, str] = MappingProxyType(
     {
@@ -45,6 +49,8 @@ class Facts:
     subscribed: Mapping[EndpointId, bool]
     deliveries: Mapping[EndpointId, tuple[DeliveryRow, ...]]
     """The newest first."""
+    disabled: Mapping[EndpointId, DisabledSpan]
+    """Endpoints that were disabled when the event came in, or right after."""
     filtered: Mapping[EndpointId, str | None]
     """Whose filter did not say yes, and why it failed; null: it said no."""
     last_attempts: Mapping[DeliveryId, AttemptRow]
@@ -80,6 +86,7 @@ class ExplainAdmin(Base):
                 ownership=await history.ownership(connection, event.shard, now=self._now()),
                 endpoints=endpoints,
                 subscribed=await history.subscribers(connection, [one.id for one in endpoints], event.event_type),
+                disabled=await endpoint_store.disabled_at(connection, [one.id for one in endpoints], event.inserted_at),
                 filtered=await history.filtered(connection, event),
                 deliveries=_by_endpoint(rows),
                 # they come in order, so that the last one stays
@@ -155,53 +162,79 @@ def _who_works(ownership: Ownership) -> str:
 def _finding(facts: Facts, endpoint: EndpointRow) -> EndpointFinding:
     rows = facts.deliveries.get(endpoint.id, ())
     next_attempt_at = None
+    cause = None
     if rows:
-        finding, why = _of_delivery(facts, endpoint, rows[0])
+        finding, cause, why = _of_delivery(facts, endpoint, rows[0])
         if (fault := facts.filtered.get(endpoint.id)) is not None:
             why = f"{why} Its filter came to nothing, so that it gets the event all the same: {fault}"
         if rows[0].state is DeliveryState.PENDING and endpoint.state is EndpointState.ACTIVE:
             next_attempt_at = _latest(rows[0].due_at, endpoint.health.cool_until)
     else:
         finding, why = _of_none(facts, endpoint)
-    return EndpointFinding(endpoint.id, endpoint.url, finding, why, next_attempt_at, rows)
+    return EndpointFinding(endpoint.id, endpoint.url, finding, cause, why, next_attempt_at, rows)
 
 
 def _latest(due_at: datetime | None, cool_until: datetime | None) -> datetime | None:
     return due_at if due_at is None or cool_until is None else max(due_at, cool_until)
 
 
-def _of_delivery(facts: Facts, endpoint: EndpointRow, row: DeliveryRow) -> tuple[Finding, str]:
+def _of_delivery(facts: Facts, endpoint: EndpointRow, row: DeliveryRow) -> tuple[Finding, Cause | None, str]:
     match row.state:
         case DeliveryState.DELIVERED:
-            return Finding.DELIVERED, f"Delivered at {_at(row.finished_at)}, by attempt {row.attempts}{_answer(row)}."
+            return (
+                Finding.DELIVERED,
+                None,
+                f"Delivered at {_at(row.finished_at)}, by attempt {row.attempts}{_answer(row)}.",
+            )
         case DeliveryState.DEAD:
             died = _DEATHS.get(row.reason or "", "it was given up")
-            return Finding.DEAD, (
-                f"Given up at {_at(row.finished_at)} after {_count(row.attempts, 'attempt')}: {died}{_answer(row)}. "
-                f"`dispatcher delivery retry {row.id}` sends it again."
+            return (
+                Finding.DEAD,
+                _cause_of_death(row),
+                (
+                    f"Given up at {_at(row.finished_at)} after {_count(row.attempts, 'attempt')}: {died}{_answer(row)}. "
+                    f"`dispatcher delivery retry {row.id}` sends it again."
+                ),
             )
         case DeliveryState.CANCELLED:
-            by = "when the webhook was archived" if endpoint.archived_at else "by a person"
-            return Finding.CANCELLED, f"Cancelled at {_at(row.finished_at)} {by}."
+            archived = row.reason == ARCHIVED
+            cause = Cause.ARCHIVED if archived else Cause.BY_PERSON
+            by = "when the webhook was archived" if archived else "by a person"
+            return Finding.CANCELLED, cause, f"Cancelled at {_at(row.finished_at)} {by}."
         case DeliveryState.PENDING:
-            return Finding.WAITING, _waiting(facts, endpoint, row)
+            return Finding.WAITING, *_waiting(facts, endpoint, row)
 
 
-def _waiting(facts: Facts, endpoint: EndpointRow, row: DeliveryRow) -> str:
+def _cause_of_death(row: DeliveryRow) -> Cause:
+    if row.reason in {DeathReason.EXHAUSTED, DeathReason.UNAVAILABLE} and _is_blocked(row.error):
+        return Cause.BLOCKED
+    return Cause(row.reason) if row.reason is not None and row.reason in _DEATHS else Cause.GIVEN_UP
+
+
+def _is_blocked(error: str | None) -> bool:
+    return error is not None and error.startswith(f"{BLOCKED}:")
+
+
+def _waiting(facts: Facts, endpoint: EndpointRow, row: DeliveryRow) -> tuple[Cause, str]:
     """Say what a pending delivery waits for; what holds it longest comes first."""
     now = facts.ownership.now
     if endpoint.archived_at is not None:
-        return "The webhook was archived; the delivery is about to be cancelled."
+        return Cause.ARCHIVED, "The webhook was archived; the delivery is about to be cancelled."
     if endpoint.state is EndpointState.DISABLED:
-        return "The webhook is disabled; the delivery is about to be given up."
+        return Cause.DISABLED, "The webhook is disabled; the delivery is about to be given up."
     if endpoint.state is EndpointState.PAUSED:
-        return f"The webhook is paused; it is sent after `dispatcher webhook resume {endpoint.id}`."
+        return Cause.PAUSED, f"The webhook is paused; it is sent after `dispatcher webhook resume {endpoint.id}`."
     if row.due_at is None:
-        return f"It waits for an earlier delivery of this webhook with the ordering key `{row.ordering_key}`."
+        key = f"the ordering key `{row.ordering_key}`"
+        return Cause.ORDERING, f"It waits for an earlier delivery of this webhook with {key}."
     so_far = _so_far(facts, endpoint, row)
     if row.due_at > now:
-        return so_far or f"It is not to be delivered before {_at(row.due_at)}."
-    return f"{so_far} {_due(facts, endpoint, row.due_at)}".strip()
+        if not so_far:
+            return Cause.SCHEDULED, f"It is not to be delivered before {_at(row.due_at)}."
+        last = facts.last_attempts.get(row.id)
+        return Cause.BLOCKED if last is not None and _is_blocked(last.error) else Cause.RETRY, so_far
+    cause, due = _due(facts, endpoint, row.due_at)
+    return cause, f"{so_far} {due}".strip()
 
 
 def _so_far(facts: Facts, endpoint: EndpointRow, row: DeliveryRow) -> str:
@@ -215,18 +248,22 @@ def _so_far(facts: Facts, endpoint: EndpointRow, row: DeliveryRow) -> str:
     return f"Attempt {row.attempts} failed{failed}{next_one}."
 
 
-def _due(facts: Facts, endpoint: EndpointRow, due_at: datetime) -> str:
+def _due(facts: Facts, endpoint: EndpointRow, due_at: datetime) -> tuple[Cause, str]:
     """Say why something that is due has not gone out."""
     cool_until = endpoint.health.cool_until
     if not facts.ownership.owned:
-        return _who_works(facts.ownership)
+        return Cause.NO_WORKER, _who_works(facts.ownership)
     if cool_until is not None and cool_until > facts.ownership.now:
-        return f"The whole webhook cools down until {_at(cool_until)}, because the subscriber is overloaded or asked for it."
+        return Cause.COOLING_DOWN, (
+            f"The whole webhook cools down until {_at(cool_until)}, because the subscriber is overloaded or asked for it."
+        )
     if endpoint.health.hung:
-        return "The subscriber hangs or refuses connections, so that only one request at a time goes out."
+        return Cause.HUNG, "The subscriber hangs or refuses connections, so that only one request at a time goes out."
     if endpoint.rate_limit is not None:
-        return f"It is due since {_at(due_at)} and waits for its turn: the webhook gets {endpoint.rate_limit:g} requests a second."
-    return f"It is due since {_at(due_at)} and waits for its turn, or is being sent."
+        return Cause.RATE_LIMIT, (
+            f"It is due since {_at(due_at)} and waits for its turn: the webhook gets {endpoint.rate_limit:g} requests a second."
+        )
+    return Cause.DUE, f"It is due since {_at(due_at)} and waits for its turn, or is being sent."
 
 
 def _of_none(facts: Facts, endpoint: EndpointRow) -> tuple[Finding, str]:
@@ -247,14 +284,21 @@ def _of_none(facts: Facts, endpoint: EndpointRow) -> tuple[Finding, str]:
         return Finding.ARCHIVED, f"It was archived at {_at(endpoint.archived_at)}, before the event was read."
     if endpoint.created_at > event.inserted_at:
         return Finding.REGISTERED_LATER, f"It was created at {_at(endpoint.created_at)}, after the event."
-    if endpoint.state is EndpointState.DISABLED:
-        return Finding.DISABLED, f"It is disabled since {_at(endpoint.disabled_at)}: {endpoint.disabled_reason}"
+    if (span := facts.disabled.get(endpoint.id)) is not None:
+        return Finding.DISABLED, _disabled(span)
     if facts.unread:
         return Finding.NOT_READ_YET, "It is subscribed, and gets a delivery as soon as the event is read."
     return Finding.UNKNOWN, (
-        "It is subscribed now, but was disabled or not subscribed when the event was read, or the record of its delivery "
-        f"is past retention.{since}"
+        "It is subscribed now, but was not when the event was read, or the record of its delivery is past "
+        f"retention.{since}"
     )
+
+
+def _disabled(span: DisabledSpan) -> str:
+    if span.ended_at is None:
+        return f"It is disabled since {_at(span.began_at)}: {span.reason}"
+    during = f"from {_at(span.began_at)} to {_at(span.ended_at)}"
+    return f"It was disabled when the event came in ({during}): {span.reason}"
 
 
 def _answer(row: DeliveryRow) -> str:

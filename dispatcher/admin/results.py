@@ -73,6 +73,37 @@ class LogPage:
     """Hand it in to read on; null at the end. A page can be short and have one: a rare find is searched bit by bit."""
 
 
+class Cause(StrEnum):
+    """What holds a delivery that waits, or has ended it: for programs what `why` is for people."""
+
+    PAUSED = "paused"
+    DISABLED = "disabled"
+    ARCHIVED = "archived"
+    ORDERING = "ordering"
+    """An earlier delivery with the same ordering key comes first."""
+    SCHEDULED = "scheduled"
+    """It is not to be delivered yet."""
+    RETRY = "retry"
+    """An attempt failed; the next one comes."""
+    BLOCKED = "blocked"
+    """The last attempt failed because the address policy forbids the URL's address."""
+    NO_WORKER = "no_worker"
+    COOLING_DOWN = "cooling_down"
+    HUNG = "hung"
+    RATE_LIMIT = "rate_limit"
+    DUE = "due"
+    """It waits for its turn, or is being sent."""
+    EXHAUSTED = "exhausted"
+    EXPIRED = "expired"
+    UNAVAILABLE = "unavailable"
+    GONE = "gone"
+    ABORTED = "aborted"
+    ENDPOINT_DISABLED = "endpoint_disabled"
+    GIVEN_UP = "given_up"
+    """For a reason that is not known here."""
+    BY_PERSON = "by_person"
+
+
 class Finding(StrEnum):
     """What became of an event at one endpoint."""
 
@@ -88,7 +119,7 @@ class Finding(StrEnum):
     REFUSED = "refused"
     """It would have matched, had the catalogue not spoken against the event."""
     DISABLED = "disabled"
-    """Disabled when the event was read."""
+    """Disabled when the event was read, whatever it is now."""
     ARCHIVED = "archived"
     REGISTERED_LATER = "registered_later"
     UNKNOWN = "unknown"
@@ -102,6 +133,8 @@ class EndpointFinding:
     endpoint_id: EndpointId
     url: str
     finding: Finding
+    cause: Cause | None
+    """Of a delivery that waits, died or was cancelled; null: the finding says all."""
     why: str
     """One or two sentences for people."""
     next_attempt_at: datetime | None

@@ -384,7 +384,7 @@ def _fates_json(fates: Mapping[Fate, int]) -> Json:
 
 
 def explanation_json(explanation: Explanation) -> Json:
-    """`{event, summary, endpoints: [{webhookId, url, finding, why, nextAttemptDate, deliveries}]}`."""
+    """`{event, summary, endpoints: [{webhookId, url, finding, cause, why, …}]}`."""
     return {
         "endpoints": [_finding_json(finding) for finding in explanation.endpoints],
         "event": event_json(explanation.event),
@@ -394,6 +394,7 @@ def explanation_json(explanation: Explanation) -> Json:
 
 def _finding_json(finding: EndpointFinding) -> Json:
     return {
+        "cause": None if finding.cause is None else str(finding.cause),
         "deliveries": [delivery_json(delivery) for delivery in finding.deliveries],
         "finding": str(finding.finding),
         "nextAttemptDate": iso(finding.next_attempt_at),

@@ -77,6 +77,16 @@ class EndpointRow(EndpointSettings):
 
 
 @dataclass(frozen=True, slots=True)
+class DisabledSpan:
+    """A time in which an endpoint was disabled."""
+
+    began_at: datetime
+    ended_at: datetime | None
+    """Null: it still is."""
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class SecretRow:
     """One signing key of an endpoint, opened."""
 
@@ -279,6 +289,16 @@ async def of_tenant(connection: asyncpg.Connection, tenant: str, *, include_arch
 async def concerned(connection: asyncpg.Connection, tenant: str) -> list[EndpointRow]:
     """Return the endpoints that a tenant's events can go to, archived ones too, the oldest first."""
     return await _show(connection, await connection.fetch(SQL.ids_concerned, tenant))
+
+
+async def disabled_at(
+    connection: asyncpg.Connection, ids: Sequence[EndpointId], instant: datetime
+) -> dict[EndpointId, DisabledSpan]:
+    """Return those of some endpoints that were disabled at an instant, or became so right after, with that span."""
+    rows = await connection.fetch(SQL.disabled_at, list(ids), instant)
+    return {
+        EndpointId(row["endpoint_id"]): DisabledSpan(row["began_at"], row["ended_at"], row["reason"]) for row in rows
+    }
 
 
 async def every(connection: asyncpg.Connection, *, include_archived: bool) -> list[EndpointRow]:

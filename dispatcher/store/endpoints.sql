@@ -119,6 +119,17 @@ where endpoints.id = $1
   and endpoints.archived_at is null
 returning endpoints.id;
 
+-- name: disabled_at
+-- Of some endpoints, the last span in which each was disabled at an instant or became so within the minute after, in which
+-- an event of that instant may have been read: $1 endpoints, $2 instant.
+select distinct on (disabled_spans.endpoint_id)
+  disabled_spans.endpoint_id, disabled_spans.began_at, disabled_spans.ended_at, disabled_spans.reason
+from dispatcher.disabled_spans
+where disabled_spans.endpoint_id = any ($1::uuid[])
+  and disabled_spans.began_at <= $2::timestamptz + interval '1 minute'
+  and (disabled_spans.ended_at > $2 or disabled_spans.ended_at is null)
+order by disabled_spans.endpoint_id, disabled_spans.began_at desc;
+
 -- name: insert_endpoint
 -- Create an endpoint of a tenant that exists: $1 tenant, $2 url, $3 description, $4 notification e-mail, $5 additional ones,
 -- $6 payload format, $7 signing profiles, $8 filter, $9 headers, $10 retry schedule, $11 timeout, $12 rate limit,

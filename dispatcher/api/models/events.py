@@ -95,8 +95,15 @@ class EventDelivery(Shown):
 class Finding(Shown):
     """What became of an event at one webhook, and why."""
 
+    cause: Annotated[
+        str | None,
+        Field(
+            examples=["paused", "retry", "blocked", "expired", "exhausted", None],
+            description="What holds a delivery that waits, or has ended it; null: `finding` says all.",
+        ),
+    ]
     deliveries: Annotated[list[EventDelivery], Field(description="The newest first.")]
-    finding: Annotated[str, Field(examples=["delivered", "waiting", "dead", "not_subscribed", "disabled"])]
+    finding: Annotated[str, Field(examples=["delivered", "waiting", "dead", "not_subscribed", "filtered", "disabled"])]
     next_attempt_date: datetime | None
     url: str
     webhook_id: UUID
