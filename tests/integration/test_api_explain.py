@@ -108,8 +108,8 @@ async def test_filtered_out(api: Client, connection: Any) -> None:
     webhook = await api.webhook(filter="payload.n > 1")
     event_id = await read(api, connection)
     await connection.execute(
-        "insert into dispatcher.filtered_events (event_id, event_at, endpoint_id) "
-        "select id, inserted_at, $2 from dispatcher.outbox where id = $1",
+        "insert into dispatcher.filtered_events (event_id, event_at, endpoint_id, recorded_at) "
+        "select id, inserted_at, $2, now() from dispatcher.outbox where id = $1",
         event_id,
         webhook["id"],
     )
