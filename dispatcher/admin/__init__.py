@@ -30,6 +30,7 @@ from dispatcher.admin.mails import MailDetails, MailPage, MailsAdmin
 from dispatcher.admin.once import Given, OnceAdmin
 from dispatcher.admin.operators import OperatorsAdmin
 from dispatcher.admin.overview import OverviewAdmin
+from dispatcher.admin.proof import ProofAdmin, SignatureCheck, SignatureFinding, SignatureVerdict
 from dispatcher.admin.replays import ReplayDraft, ReplaysAdmin
 from dispatcher.admin.results import (
     DeliveryDetails,
@@ -112,6 +113,9 @@ __all__ = [
     "SecretRow",
     "Series",
     "ShardRow",
+    "SignatureCheck",
+    "SignatureFinding",
+    "SignatureVerdict",
     "System",
     "TableRow",
     "Tail",
@@ -132,6 +136,7 @@ class Admin(
     EndpointsAdmin,
     EventsAdmin,
     LogAdmin,
+    ProofAdmin,
     DeliveriesAdmin,
     ReplaysAdmin,
     SecretsAdmin,
