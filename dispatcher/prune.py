@@ -51,7 +51,7 @@ class Retention:
                 return self.attempts
             case "finished_deliveries":
                 return self.deliveries
-            case "endpoint_statistics":
+            case "endpoint_statistics" | "tenant_statistics":
                 return self.statistics
             case _:
                 return self.events

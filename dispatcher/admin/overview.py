@@ -40,7 +40,7 @@ from dispatcher.errors import InvalidInput
 from dispatcher.model import EndpointId, EndpointState
 from dispatcher.store import endpoints as endpoint_store
 from dispatcher.store import figures as store
-from dispatcher.store import history, inventory
+from dispatcher.store import inventory
 from dispatcher.store.endpoints import EndpointRow
 from dispatcher.store.figures import EndpointSearch, Hour, Waiting
 
@@ -124,9 +124,7 @@ class OverviewAdmin(Base):
                 connection, resolution=span.resolution, since=since, until=until, step=span.step
             )
         else:
-            lanes = await history.lanes(connection, endpoint_id=None, tenant=tenant)
-            ids = [lane.endpoint_id for lane in lanes]
-            steps = await store.endpoints_series(connection, ids, since=since, until=until, step=span.step)
+            steps = await store.tenant_series(connection, tenant, since=since, until=until, step=span.step)
         return series_of(steps, span), totals_of(steps, whole=tenant is None)
 
     async def endpoint_series(
@@ -136,8 +134,8 @@ class OverviewAdmin(Base):
         async with self._reading() as connection:
             await self._endpoint(connection, webhook_id, tenant)
             span = _span(since, until, now=await store.now(connection, self._now()), finest=QUARTER)
-            steps = await store.endpoints_series(
-                connection, [webhook_id], since=_instant(span.times[0]), until=_instant(span.until), step=span.step
+            steps = await store.endpoint_series(
+                connection, webhook_id, since=_instant(span.times[0]), until=_instant(span.until), step=span.step
             )
         return endpoint_series_of(steps, span)
 

@@ -72,6 +72,8 @@ from (
   select 'filtered_events' where exists (select from dispatcher.filtered_events_default)
   union all
   select 'endpoint_statistics' where exists (select from dispatcher.endpoint_statistics_default)
+  union all
+  select 'tenant_statistics' where exists (select from dispatcher.tenant_statistics_default)
 ) as held
 order by held.parent;
 

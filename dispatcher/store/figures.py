@@ -56,7 +56,7 @@ class Step:
     """By `tally.CLASSES`."""
     dead: int
     cancelled: int | None = None
-    """Null where only endpoints were asked for; so for all below."""
+    """Null for an endpoint or a tenant; so for all below."""
     due: int | None = None
     oldest_due_seconds: float | None = None
     in_flight: int | None = None
@@ -145,11 +145,19 @@ async def service_series(
     ]
 
 
-async def endpoints_series(
-    connection: asyncpg.Connection, ids: Sequence[EndpointId], *, since: datetime, until: datetime, step: int
+async def endpoint_series(
+    connection: asyncpg.Connection, endpoint_id: EndpointId, *, since: datetime, until: datetime, step: int
 ) -> list[Step]:
-    """Return what came of some endpoints' deliveries in steps (seconds), those left out in which nobody worked."""
-    rows = await connection.fetch(SQL.endpoints_series, list(ids), since, until, step)
+    """Return what came of an endpoint's deliveries in steps (seconds), those left out in which nobody worked."""
+    rows = await connection.fetch(SQL.endpoint_series, endpoint_id, since, until, step)
+    return [Step(row["start"], _attempts(row), row["dead"]) for row in rows]
+
+
+async def tenant_series(
+    connection: asyncpg.Connection, tenant: str, *, since: datetime, until: datetime, step: int
+) -> list[Step]:
+    """Return the same of a tenant's deliveries."""
+    rows = await connection.fetch(SQL.tenant_series, tenant, since, until, step)
     return [Step(row["start"], _attempts(row), row["dead"]) for row in rows]
 
 

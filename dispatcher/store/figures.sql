@@ -120,9 +120,9 @@ from summed
 join histogram on histogram.at = summed.at
 order by summed.at;
 
--- name: endpoints_series
--- What came of some endpoints' deliveries in steps: $1 endpoints, $2 from and $3 before (instants), $4 seconds a step.
--- Steps in which nobody worked are left out; in others that the endpoints had no part in, all is 0.
+-- name: endpoint_series
+-- What came of an endpoint's deliveries in steps: $1 endpoint, $2 from and $3 before (instants), $4 seconds a step. Steps in
+-- which nobody worked are left out; in others that it had no part in, all is 0.
 with summed as (
   select
     date_bin(make_interval(secs => $4), endpoint_statistics.start_at, timestamptz 'epoch') as at,
@@ -134,9 +134,46 @@ with summed as (
     sum(endpoint_statistics.blocked)::bigint as blocked,
     sum(endpoint_statistics.dead)::bigint as dead
   from dispatcher.endpoint_statistics
-  where endpoint_statistics.endpoint_id = any ($1::uuid[])
+  where endpoint_statistics.endpoint_id = $1
     and endpoint_statistics.start_at >= $2
     and endpoint_statistics.start_at < $3
+  group by 1
+), worked as (
+  select distinct date_bin(make_interval(secs => $4), service_statistics.start_at, timestamptz 'epoch') as at
+  from dispatcher.service_statistics
+  where service_statistics.resolution = 900
+    and service_statistics.start_at >= $2
+    and service_statistics.start_at < $3
+)
+select
+  extract(epoch from coalesce(summed.at, worked.at))::bigint as start,
+  coalesce(summed.answered_2xx, 0) as answered_2xx,
+  coalesce(summed.answered_3xx, 0) as answered_3xx,
+  coalesce(summed.answered_4xx, 0) as answered_4xx,
+  coalesce(summed.answered_5xx, 0) as answered_5xx,
+  coalesce(summed.unreachable, 0) as unreachable,
+  coalesce(summed.blocked, 0) as blocked,
+  coalesce(summed.dead, 0) as dead
+from worked
+full join summed on summed.at = worked.at
+order by 1;
+
+-- name: tenant_series
+-- The same of a tenant's deliveries: $1 tenant.
+with summed as (
+  select
+    date_bin(make_interval(secs => $4), tenant_statistics.start_at, timestamptz 'epoch') as at,
+    sum(tenant_statistics.answered_2xx)::bigint as answered_2xx,
+    sum(tenant_statistics.answered_3xx)::bigint as answered_3xx,
+    sum(tenant_statistics.answered_4xx)::bigint as answered_4xx,
+    sum(tenant_statistics.answered_5xx)::bigint as answered_5xx,
+    sum(tenant_statistics.unreachable)::bigint as unreachable,
+    sum(tenant_statistics.blocked)::bigint as blocked,
+    sum(tenant_statistics.dead)::bigint as dead
+  from dispatcher.tenant_statistics
+  where tenant_statistics.tenant = $1
+    and tenant_statistics.start_at >= $2
+    and tenant_statistics.start_at < $3
   group by 1
 ), worked as (
   select distinct date_bin(make_interval(secs => $4), service_statistics.start_at, timestamptz 'epoch') as at

@@ -18,6 +18,7 @@ PARENTS = (
     "finished_deliveries",
     "attempts",
     "endpoint_statistics",
+    "tenant_statistics",
 )
 
 

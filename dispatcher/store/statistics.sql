@@ -59,21 +59,47 @@ set
   in_flight = greatest(known.in_flight, excluded.in_flight);
 
 -- name: write_endpoints
--- Add to what came of endpoints' deliveries in quarters of an hour: $1 endpoints, $2 starts (unix seconds), $3 to $8
--- attempts (2xx, 3xx, 4xx, 5xx, unreachable, blocked), $9 dead. In order, so that two such statements cannot deadlock.
+-- Add to what came of endpoints' deliveries in quarters of an hour, and to the sums of their tenants: $1 endpoints,
+-- $2 starts (unix seconds), $3 to $8 attempts (2xx, 3xx, 4xx, 5xx, unreachable, blocked), $9 dead. In order, so that two
+-- such statements cannot deadlock.
+with counted as materialized (
+  select counted.endpoint_id, to_timestamp(counted.start) as start_at, counted.answered_2xx, counted.answered_3xx,
+    counted.answered_4xx, counted.answered_5xx, counted.unreachable, counted.blocked, counted.dead
+  from unnest(
+    $1::uuid[], $2::bigint[], $3::integer[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::integer[],
+    $9::integer[]
+  ) as counted (
+    endpoint_id, start, answered_2xx, answered_3xx, answered_4xx, answered_5xx, unreachable, blocked, dead
+  )
+), tenants as (
+  insert into dispatcher.tenant_statistics as known (
+    tenant, start_at, answered_2xx, answered_3xx, answered_4xx, answered_5xx, unreachable, blocked, dead
+  )
+  select
+    endpoints.tenant, counted.start_at, sum(counted.answered_2xx), sum(counted.answered_3xx), sum(counted.answered_4xx),
+    sum(counted.answered_5xx), sum(counted.unreachable), sum(counted.blocked), sum(counted.dead)
+  from counted
+  join dispatcher.endpoints on endpoints.id = counted.endpoint_id
+  group by endpoints.tenant, counted.start_at
+  order by endpoints.tenant, counted.start_at
+  on conflict (tenant, start_at) do update
+  set
+    answered_2xx = known.answered_2xx + excluded.answered_2xx,
+    answered_3xx = known.answered_3xx + excluded.answered_3xx,
+    answered_4xx = known.answered_4xx + excluded.answered_4xx,
+    answered_5xx = known.answered_5xx + excluded.answered_5xx,
+    unreachable = known.unreachable + excluded.unreachable,
+    blocked = known.blocked + excluded.blocked,
+    dead = known.dead + excluded.dead
+)
 insert into dispatcher.endpoint_statistics as known (
   endpoint_id, start_at, answered_2xx, answered_3xx, answered_4xx, answered_5xx, unreachable, blocked, dead
 )
 select
-  counted.endpoint_id, to_timestamp(counted.start), counted.answered_2xx, counted.answered_3xx, counted.answered_4xx,
+  counted.endpoint_id, counted.start_at, counted.answered_2xx, counted.answered_3xx, counted.answered_4xx,
   counted.answered_5xx, counted.unreachable, counted.blocked, counted.dead
-from unnest(
-  $1::uuid[], $2::bigint[], $3::integer[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::integer[],
-  $9::integer[]
-) as counted (
-  endpoint_id, start, answered_2xx, answered_3xx, answered_4xx, answered_5xx, unreachable, blocked, dead
-)
-order by counted.endpoint_id, counted.start
+from counted
+order by counted.endpoint_id, counted.start_at
 on conflict (endpoint_id, start_at) do update
 set
   answered_2xx = known.answered_2xx + excluded.answered_2xx,

@@ -208,7 +208,7 @@ async def test_busy_rows_are_updated_in_place(connection: Any) -> None:
         sizes.append(
             await connection.fetchval(
                 "select sum(pg_relation_size(indexrelid)) from pg_index join pg_class on pg_class.oid = indrelid "
-                "where relname ~ '^(endpoint|service)_statistics' and relkind = 'r'"
+                "where relname ~ '^(endpoint|tenant|service)_statistics' and relkind = 'r'"
             )
         )
 
