@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
-from datetime import datetime
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, Protocol, Self
 
@@ -92,6 +92,10 @@ class Base:
         joining = copy(self)
         joining._pool = Held(connection)  # noqa: SLF001 - of its own kind
         return joining
+
+    def now(self) -> datetime:
+        """Return the instant, by the clock that all of it goes by."""
+        return datetime.fromtimestamp(self._clock.now(), UTC)
 
     def _now(self) -> datetime | None:
         return self._clock.override()

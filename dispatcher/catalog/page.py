@@ -61,7 +61,7 @@ class Entry:
 def render(catalog: Catalog, *, title: str | None = None, names: Iterable[str] | None = None) -> str:
     """Return the page: of the named event types, of all without names."""
     wanted = None if names is None else set(names)
-    entries = [_entry(one) for one in catalog.event_types if wanted is None or one.name in wanted]
+    entries = [describe(one) for one in catalog.event_types if wanted is None or one.name in wanted]
     infos = [document.tree["info"] for document in catalog.documents]
     if title is None:
         title = infos[0]["title"] if len(infos) == 1 else "Event types"
@@ -89,7 +89,8 @@ def _code(text: str) -> Markup:
     return Markup(_BETWEEN_BACKTICKS.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped just before
 
 
-def _entry(event_type: EventType) -> Entry:
+def describe(event_type: EventType) -> Entry:
+    """Say how an event type is shown."""
     messages = event_type.bodies or event_type.messages
     payload = event_type.payload
     if payload is not None and payload not in messages:

@@ -144,7 +144,7 @@ async def open_stage() -> AsyncIterator[Stage]:
         worker = await stack.enter_async_context(_working(settings, server.url, metrics))
         admin = await stack.enter_async_context(open_admin(settings))
         await admin.create_operator(OPERATOR, password := entropy.token_urlsafe(PASSWORD_BYTES))
-        console = make_ops_app(settings, admin, render=metrics.render, ready=worker.checks)
+        console = make_ops_app(settings, server.url, admin, render=metrics.render, ready=worker.checks)
         await stack.enter_async_context(web.serving(console, ops_socket))
         await stack.enter_async_context(web.serving(make_api_app(settings, admin), api_socket))
         yield Stage(

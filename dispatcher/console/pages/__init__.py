@@ -3,11 +3,18 @@
 from collections.abc import Sequence
 from typing import Final
 
-from dispatcher.console.pages import audit, overview
+from dispatcher.console.pages import audit, catalogue, deliveries, events, notices, overview, replays, system, tail
 from dispatcher.console.view import Page
 
 PAGES: Final[Sequence[Page]] = (
     *overview.PAGES,
+    *deliveries.PAGES,
+    *tail.PAGES,
+    *events.PAGES,
+    *replays.PAGES,
+    *notices.PAGES,
+    *catalogue.PAGES,
+    *system.PAGES,
     *audit.PAGES,
 )
 """All of them; what tenants have says so itself (`in_portal`)."""

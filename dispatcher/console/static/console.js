@@ -53,6 +53,9 @@
       const { times, lines, unit } = JSON.parse(told.textContent);
       const ink = colour("calm");
       const grid = getComputedStyle(document.documentElement).getPropertyValue("--line").trim();
+      const days = times.length && times[times.length - 1] - times[0] > 2 * 86400;
+      const written = days ? { month: "short", day: "numeric" } : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+      const clock = new Intl.DateTimeFormat(undefined, written);
       const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 }, font: "12px system-ui" };
       const old = plots.get(place);
       if (old) { old.destroy(); plots.delete(place); }
@@ -61,9 +64,9 @@
         height: 220,
         cursor: { drag: { x: false, y: false } },
         scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-        axes: [axis, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => `${tick.toLocaleString()}${unit ? " " + unit : ""}`) }],
+        axes: [{ ...axis, space: 70, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) }, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => `${tick.toLocaleString()}${unit ? " " + unit : ""}`) }],
         series: [
-          {},
+          { value: (_, tick) => (tick === null || tick === undefined ? "" : new Date(tick * 1000).toLocaleString()) },
           ...lines.map((line) => ({
             label: line.label,
             stroke: colour(line.colour),
@@ -94,4 +97,56 @@
   window.addEventListener("resize", fit);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(document));
   setInterval(() => tellTimes(document), 10000);
+})();
+
+// The live tail: rows come as HTML that the server has made, and escaped.
+(() => {
+  const MOST = 300;
+
+  document.addEventListener("DOMContentLoaded", () => {
+    const rows = document.getElementById("tail");
+    if (!rows || !window.EventSource) return;
+    const state = document.getElementById("tail-state");
+    const pause = document.getElementById("tail-pause");
+    const leftOut = document.getElementById("tail-left-out");
+    const address = new URL(rows.dataset.stream, location.href);
+    address.searchParams.set("mark", rows.dataset.mark);
+    let source = null;
+
+    function say(text, kind) {
+      state.textContent = text;
+      state.className = `tag ${kind}`;
+    }
+
+    function begin() {
+      source = new EventSource(address);
+      source.addEventListener("open", () => say("live", "good"));
+      source.addEventListener("error", () => say("reconnecting", "warn"));
+      source.addEventListener("attempts", (event) => {
+        const told = JSON.parse(event.data);
+        if (event.lastEventId) address.searchParams.set("mark", event.lastEventId);
+        const template = document.createElement("template");
+        template.innerHTML = told.rows;
+        rows.prepend(template.content);
+        while (rows.rows.length > MOST) rows.lastElementChild.remove();
+        leftOut.hidden = !told.leftOut;
+        if (told.leftOut) leftOut.textContent = `${told.leftOut.toLocaleString()} more came in the last second and are not shown. Narrow it down.`;
+        document.dispatchEvent(new Event("htmx:afterSettle"));
+      });
+    }
+
+    pause.hidden = false;
+    pause.addEventListener("click", () => {
+      if (source) {
+        source.close();
+        source = null;
+        say("paused", "warn");
+        pause.textContent = "Go on";
+      } else {
+        pause.textContent = "Pause";
+        begin();
+      }
+    });
+    begin();
+  });
 })();
