@@ -31,6 +31,7 @@ from dispatcher.admin.once import Given, OnceAdmin
 from dispatcher.admin.operators import OperatorsAdmin
 from dispatcher.admin.overview import OverviewAdmin
 from dispatcher.admin.proof import ProofAdmin, SignatureCheck, SignatureFinding, SignatureVerdict
+from dispatcher.admin.replay_pages import ListedReplay, ReplayPage, ReplayPagesAdmin
 from dispatcher.admin.replays import ReplayDraft, ReplaysAdmin
 from dispatcher.admin.results import (
     DeliveryDetails,
@@ -91,6 +92,7 @@ __all__ = [
     "HealthRow",
     "Key",
     "ListedEvent",
+    "ListedReplay",
     "LogFilter",
     "LogPage",
     "LoggedDelivery",
@@ -108,6 +110,7 @@ __all__ = [
     "PartitionRow",
     "PortalLink",
     "ReplayDraft",
+    "ReplayPage",
     "ReplayRow",
     "ReplayState",
     "SecretRow",
@@ -146,6 +149,7 @@ class Admin(
     TailAdmin,
     MailsAdmin,
     EventPagesAdmin,
+    ReplayPagesAdmin,
     CallsAdmin,
     OperatorsAdmin,
     AuditAdmin,

@@ -278,6 +278,20 @@ async def several(
     return [_replay(row) for row in await connection.fetch(SQL.several, endpoint_id, tenant, limit)]
 
 
+async def listed(
+    connection: asyncpg.Connection,
+    *,
+    below: ReplayId,
+    endpoint_id: EndpointId | None,
+    tenant: str | None,
+    state: ReplayState | None,
+    limit: int,
+) -> list[tuple[ReplayRow, str]]:
+    """Return replays with ids below one, the latest first, each with its endpoint's URL."""
+    rows = await connection.fetch(SQL.listed, below, endpoint_id, tenant, state, limit)
+    return [(_replay(row), row["url"]) for row in rows]
+
+
 async def forget(connection: asyncpg.Connection, *, older_than: float, limit: int, now: datetime | None) -> int:
     """Drop replays that ended more than `older_than` seconds ago; returns how many."""
     return int((await connection.execute(SQL.forget, older_than, limit, now)).split()[-1])

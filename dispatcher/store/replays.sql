@@ -217,6 +217,19 @@ where (replays.endpoint_id = $1 or $1 is null)
 order by replays.id desc
 limit $3;
 
+-- name: listed
+-- Replays with their endpoints' URLs, the latest first: $1 with an id below this one, $2 endpoint or null, $3 tenant or null,
+-- $4 state or null, $5 at most so many. A walk by id: replays are made by people, and are few.
+select replays.*, endpoints.tenant, endpoints.url
+from dispatcher.replays
+join dispatcher.endpoints on endpoints.id = replays.endpoint_id
+where replays.id < $1
+  and ($2::uuid is null or replays.endpoint_id = $2)
+  and ($3::text is null or endpoints.tenant = $3)
+  and ($4::text is null or replays.state = $4)
+order by replays.id desc
+limit $5;
+
 -- name: forget
 -- Drop replays that ended long ago: $1 seconds, $2 at most so many, $3 now.
 delete from dispatcher.replays
