@@ -2,8 +2,8 @@
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from dispatcher.errors import Conflict, InvalidInput, NotFound
 from dispatcher.model import DeliveryId, DeliveryState, EndpointId
 from dispatcher.store import deliveries as delivery_store
 from dispatcher.store import endpoints as endpoint_store
-from dispatcher.store import history, manual, outbox
+from dispatcher.store import history, log, manual, outbox
 from dispatcher.store import statistics as statistics_store
 from dispatcher.store.history import AttemptRow, DeliveryRow
 
@@ -87,7 +87,7 @@ class DeliveriesAdmin(Base):
                 after = place.after if place.in_finished else None
                 rest = checked + 1 - len(rows)
                 rows += await history.finished(connection, lanes, state=state, after=after, limit=rest)
-        page = tuple(rows[:checked])
+            page = await _with_last_attempts(connection, rows[:checked])
         return DeliveryPage(page, _Place.behind(page[-1]).written() if len(rows) > checked else None)
 
     async def delivery(self, delivery_id: DeliveryId, *, tenant: str | None = None) -> DeliveryDetails:
@@ -189,3 +189,11 @@ class DeliveriesAdmin(Base):
                 f"There is no delivery {delivery_id}, or it is past retention. `dispatcher delivery list` shows them."
             )
         return delivery
+
+
+async def _with_last_attempts(connection: Any, rows: Sequence[DeliveryRow]) -> tuple[DeliveryRow, ...]:
+    """Tell of pending deliveries, too, what their last attempt came to."""
+    last = await log.last_attempts(connection, [row for row in rows if row.state is DeliveryState.PENDING])
+    return tuple(
+        replace(row, status=last[row.id].status, error=last[row.id].error) if row.id in last else row for row in rows
+    )

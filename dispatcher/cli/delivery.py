@@ -1,6 +1,7 @@
 """`dispatcher delivery`: one event for one endpoint, and its attempts."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -66,8 +67,9 @@ def list_some(
                 break
         return found
 
+    documents = [views.delivery_json(delivery) for delivery in call.ask(read)]
     call.show_all(
-        [views.delivery_json(delivery) for delivery in call.ask(read)],
+        documents if call.as_json else [document | {"lastError": trouble(document)} for document in documents],
         {
             "id": "ID",
             "state": "STATE",
@@ -81,6 +83,16 @@ def list_some(
         },
         empty="There are no such deliveries.",
     )
+
+
+def trouble(delivery: Mapping[str, Any]) -> str | None:
+    """Say in a few words what a delivery's last attempt, or its end, came to; None if nothing is wrong."""
+    status = delivery["lastStatus"]
+    if delivery["lastError"] is not None:
+        return str(delivery["lastError"])
+    if status is None or delivery["state"] == DeliveryState.DELIVERED:
+        return None if delivery["reason"] is None else str(delivery["reason"])
+    return f"HTTP {status} {HTTPStatus(status).phrase if status in set(HTTPStatus) else ''}".rstrip()
 
 
 @command(app, "show")

@@ -72,9 +72,9 @@ class DeliveryRow:
     reason: str | None = None
     """Of a dead one: a `DeathReason`."""
     status: int | None = None
-    """The last answer's, of a finished one."""
+    """The last answer's; of a pending one only where it was looked up."""
     error: str | None = None
-    """The last attempt's, of a finished one."""
+    """The last attempt's; of a pending one only where it was looked up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import asyncpg
 
 from dispatcher.model import DeliveryId, DeliveryState, EndpointId, EventId, Shard
 from dispatcher.store import queries
-from dispatcher.store.history import DAWN, DUSK, LAST_ID
+from dispatcher.store.history import DAWN, DUSK, LAST_ID, DeliveryRow
 
 SQL = queries.load(__file__)
 
@@ -158,7 +158,9 @@ async def sift(
     return [marks[row["place"] - 1] for row in rows]
 
 
-async def last_attempts(connection: asyncpg.Connection, deliveries: Sequence[Entry]) -> dict[DeliveryId, LastAttempt]:
+async def last_attempts(
+    connection: asyncpg.Connection, deliveries: Sequence[Entry | DeliveryRow]
+) -> dict[DeliveryId, LastAttempt]:
     """Return the last attempt of those deliveries that had one, as far as it is not past retention."""
     tried = [entry for entry in deliveries if entry.attempts]
     if not tried:

@@ -1,5 +1,6 @@
 """The nouns of the command line: what they do to the database, and the documents they print."""
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from support.admin import attempt
 from support.command_line import Answer, CommandLine, command_line
 
 URL = "https://example.com/hooks"
@@ -251,6 +253,20 @@ def test_lists_and_shows_deliveries(line: CommandLine, delivery: Any) -> None:
     assert shown["eventId"] == str(delivery["event_id"])
     assert shown["attempts"] == []
     assert str(delivery["endpoint_id"]) in table.stdout
+
+
+@pytest.mark.parametrize("next_in", [3600.0, None], ids=["retried", "dead"])
+async def test_the_list_says_what_the_last_attempt_came_to(
+    line: CommandLine, connection: Any, delivery: Any, next_in: float | None
+) -> None:
+    """The status in words, where no error says it better; JSON has the number."""
+    await attempt(connection, delivery["id"], status=503, next_in=next_in)
+
+    table = await asyncio.to_thread(line, "delivery", "list")
+    shown = await asyncio.to_thread(line, "delivery", "list", "--json")
+
+    assert "HTTP 503 Service Unavailable" in table.stdout
+    assert [(one["lastStatus"], one["lastError"]) for one in shown.json] == [(503, None)]
 
 
 def test_retries_and_cancels_a_delivery(line: CommandLine, delivery: Any) -> None:
