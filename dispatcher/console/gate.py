@@ -190,12 +190,13 @@ def status_of(error: DispatcherError) -> int:
 async def _check_form(request: web.Request) -> None:
     """Refuse what another site made the browser send (CSRF): by what the browser says of it, and by the form's token."""
     if request.match_info.route.name == "csp_report":  # browsers send it by themselves, and it changes nothing
+        _refuse_big(request)
         return
     origin = request.headers.get("Origin")
     site = request.headers.get("Sec-Fetch-Site", "same-origin")
     # behind a proxy the host may be another than the browser's: the token decides there
     foreign = site not in ("same-origin", "none") or (origin is not None and not urlsplit(origin).netloc)
-    viewer: Viewer = request[VIEWER]
+    viewer = request[VIEWER]
     if not viewer.form_token:
         _refuse_big(request)
     elif not foreign:

@@ -33,8 +33,7 @@ class Viewer:
     """What forms of this session carry."""
 
 
-VIEWER: Final = "viewer"
-"""The request's key of the `Viewer`."""
+VIEWER: Final = web.RequestKey("viewer", Viewer)
 
 
 class View:
@@ -44,7 +43,7 @@ class View:
         self.request = request
         self.admin = request.app[ADMIN]
         self.is_portal = request.app[IS_PORTAL]
-        self.viewer: Viewer = request[VIEWER]
+        self.viewer = request[VIEWER]
 
     @property
     def tenant(self) -> str | None:

@@ -276,7 +276,8 @@ async def serving_pages(
     try:
         urls = [await _listen(runner) for runner in runners]
         admin._portal_url = f"{urls[1]}{PREFIX}"  # its port is known only now
-        await admin.create_operator(OPERATOR, PASSWORD)
+        if not await admin.has_operators():
+            await admin.create_operator(OPERATOR, PASSWORD)
         yield Served(admin, urls[0], urls[1], sessions)
     finally:
         for session in sessions:
