@@ -38,6 +38,10 @@ FAILING_STATUS = 503
 
 BAD_GATEWAY = 502
 
+CONSENT_HEADER = "WebHook-Request-Origin"
+ALLOWED_HEADER = "WebHook-Allowed-Origin"
+"""Of CloudEvents' HTTP webhook specification, section 4: who asks, and who may send."""
+
 HOP_BY_HOP = frozenset(
     {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
@@ -121,9 +125,11 @@ class Listener:
         from aiohttp import web
 
         body = await request.read()
-        problem = self._problem(request, body)
+        origin = request.headers.get(CONSENT_HEADER) if request.method == "OPTIONS" else None
+        # a question for consent is never signed
+        problem = self._problem(request, body) if origin is None else None
         self._seen += 1
-        note, answer = None, b""
+        note, answer = None, _echo(body)
         if problem is not None:
             status = web.HTTPUnauthorized.status_code
         elif self._seen <= self.failures:
@@ -140,12 +146,13 @@ class Listener:
             headers={name.lower(): value for name, value in request.headers.items()},
             body=body,
             problem=problem,
-            checked=bool(self.verifiers),
+            checked=bool(self.verifiers) and origin is None,
             status=status,
             note=note,
         )
         self.show(arrival)
-        return web.Response(status=status, body=answer)
+        allowed = {} if origin is None else {ALLOWED_HEADER: origin}
+        return web.Response(status=status, body=answer if problem is None else b"", headers=allowed)
 
     def _problem(self, request: "web.Request", body: bytes) -> str | None:
         from dispatcher.profiles.message import Target
@@ -177,6 +184,17 @@ class Listener:
                 return answer.status, await answer.read(), None
         except (ClientError, OSError, TimeoutError) as error:
             return BAD_GATEWAY, b"", f"{self.forward} could not be reached: {str(error) or type(error).__name__}"
+
+
+def _echo(body: bytes) -> bytes:
+    """Return what a challenge wants to have back; nothing for other requests."""
+    try:
+        match json.loads(body):
+            case {"type": "webhook.challenge", "challenge": str(challenge)}:
+                return challenge.encode("utf-8", "replace")
+    except ValueError:
+        pass
+    return b""
 
 
 def register(app: typer.Typer) -> None:

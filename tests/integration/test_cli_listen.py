@@ -100,6 +100,21 @@ async def test_names_the_profile_that_does_not_hold() -> None:
     assert shown[0].problem == "hero: The header X-Herohealth-Timestamp, X-Herohealth-Signature is missing."
 
 
+async def test_answers_who_asks_first() -> None:
+    """A challenge that is verified is sent back, and CloudEvents' question is answered with consent."""
+    secret, body = new_secret(), b'{"type": "webhook.challenge", "challenge": "say-this"}'
+
+    async with listening(verifiers=[Verifier("standard", [secret])]) as (url, shown):
+        answer = await post(url, body, secret=secret)
+        refused = await post(url, body, secret=new_secret())
+        async with ClientSession() as session:
+            consent = await session.options(url, headers={"WebHook-Request-Origin": "events.example.com"})
+
+    assert (answer, refused) == ((200, b"say-this"), (401, b""))
+    assert consent.headers["WebHook-Allowed-Origin"] == "events.example.com"
+    assert [arrival.document()["verified"] for arrival in shown] == [True, False, None]
+
+
 async def test_says_that_nothing_was_checked() -> None:
     """Without a secret an arrival is neither verified nor not."""
     async with listening() as (url, shown):
