@@ -110,6 +110,10 @@ PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
             (
                 "It deletes the subscription after 8 failures in a row: here it is disabled after as long a time.",
                 "When its warning mails come is not published: after an hour.",
+                (
+                    "The tenant is taken for the shop's domain; an own header X-Shopify-Shop-Domain says otherwise. "
+                    "X-Shopify-API-Version is an own header, too."
+                ),
             ),
         ),
         "slack": Preset(
@@ -121,7 +125,13 @@ PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
                 "timeout": 3.0,
                 **_health(HOUR, HOUR),
             },
-            ("It disables when less than 5 % succeed within an hour: here, when nothing does.",),
+            (
+                "It disables when less than 5 % succeed within an hour: here, when nothing does.",
+                (
+                    "X-Slack-Retry-Num and X-Slack-Retry-Reason are not sent: the `webhook-id` tells a repetition. "
+                    "X-Slack-No-Retry of an answer is not read, but `webhook-delivery: abort-message` is."
+                ),
+            ),
         ),
         "nexhealth": Preset(
             "NexHealth: retries up to 48 h, disabled after 48 h of errors.",
