@@ -10,6 +10,7 @@ import asyncpg
 from dispatcher.model import EndpointId, Shard
 from dispatcher.store import queries
 from dispatcher.store.history import Lane
+from dispatcher.tally import LATENCIES
 
 SQL = queries.load(__file__)
 
@@ -139,7 +140,7 @@ async def service_series(
             row["due"],
             row["oldest_due_seconds"],
             row["in_flight"],
-            tuple(row["latencies"]),
+            _latencies(row),
         )
         for row in rows
     ]
@@ -159,6 +160,11 @@ async def tenant_series(
     """Return the same of a tenant's deliveries."""
     rows = await connection.fetch(SQL.tenant_series, tenant, since, until, step)
     return [Step(row["start"], _attempts(row), row["dead"]) for row in rows]
+
+
+def _latencies(row: asyncpg.Record) -> tuple[int, ...]:
+    counts = dict(zip(row["places"] or (), row["attempts"] or (), strict=True))
+    return tuple(counts.get(place, 0) for place in range(1, max((len(LATENCIES) + 1, *counts)) + 1))
 
 
 def _attempts(row: asyncpg.Record) -> tuple[int, ...]:

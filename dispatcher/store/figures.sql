@@ -58,9 +58,9 @@ select
       cross join lateral (
         select
         from dispatcher.deliveries
-        where deliveries.shard = lane.shard
-          and deliveries.endpoint_id = lane.id
-          and deliveries.due_at <= coalesce($3, now())
+        where (deliveries.shard, deliveries.endpoint_id) >= (lane.shard, lane.id)
+          and (deliveries.shard, deliveries.endpoint_id, deliveries.due_at) <= (lane.shard, lane.id, coalesce($3, now()))
+        order by deliveries.shard, deliveries.endpoint_id, deliveries.due_at
         limit $2
       ) as due
       limit $2
@@ -72,9 +72,8 @@ select
     cross join lateral (
       select deliveries.due_at
       from dispatcher.deliveries
-      where deliveries.shard = lane.shard
-        and deliveries.endpoint_id = lane.id
-        and deliveries.due_at <= coalesce($3, now())
+      where (deliveries.shard, deliveries.endpoint_id) >= (lane.shard, lane.id)
+        and (deliveries.shard, deliveries.endpoint_id, deliveries.due_at) <= (lane.shard, lane.id, coalesce($3, now()))
       order by deliveries.shard, deliveries.endpoint_id, deliveries.due_at
       limit 1
     ) as oldest
@@ -82,7 +81,7 @@ select
 
 -- name: service_series
 -- The service's counters in steps: $1 resolution, $2 from and $3 before (instants), $4 seconds a step. Steps in which
--- nobody worked are left out.
+-- nobody worked are left out. Latencies come as places (from 1) with attempts, those left out that hold none.
 with picked as materialized (
   select date_bin(make_interval(secs => $4), service_statistics.start_at, timestamptz 'epoch') as at, service_statistics.*
   from dispatcher.service_statistics
@@ -106,18 +105,19 @@ with picked as materialized (
   from picked
   group by picked.at
 ), histogram as (
-  select class.at, array_agg(class.attempts order by class.place) as latencies
+  select class.at, array_agg(class.place) as places, array_agg(class.attempts) as attempts
   from (
     select picked.at, class.place, sum(class.attempts)::bigint as attempts
     from picked
     cross join lateral unnest(picked.latencies) with ordinality as class (attempts, place)
+    where class.attempts > 0
     group by picked.at, class.place
   ) as class
   group by class.at
 )
-select extract(epoch from summed.at)::bigint as start, summed.*, histogram.latencies
+select extract(epoch from summed.at)::bigint as start, summed.*, histogram.places, histogram.attempts
 from summed
-join histogram on histogram.at = summed.at
+left join histogram on histogram.at = summed.at
 order by summed.at;
 
 -- name: endpoint_series
@@ -253,7 +253,8 @@ group by 1, 2;
 
 -- name: waiting
 -- How many deliveries of some endpoints wait, and when the first is due: $1 endpoints, $2 their shards, $3 at most so many
--- are counted of each.
+-- are counted of each. The ranges of one value, here and in `due`, keep to the index in its order: a planner who sees one
+-- endpoint with nearly all that waits thinks that any row will do.
 select
   lane.endpoint_id,
   (
@@ -261,16 +262,17 @@ select
     from (
       select
       from dispatcher.deliveries
-      where deliveries.shard = lane.shard
-        and deliveries.endpoint_id = lane.endpoint_id
+      where (deliveries.shard, deliveries.endpoint_id) >= (lane.shard, lane.endpoint_id)
+        and (deliveries.shard, deliveries.endpoint_id) <= (lane.shard, lane.endpoint_id)
+      order by deliveries.shard, deliveries.endpoint_id, deliveries.due_at
       limit $3
     ) as counted
   ) as pending,
   (
     select nullif(deliveries.due_at, 'infinity')
     from dispatcher.deliveries
-    where deliveries.shard = lane.shard
-      and deliveries.endpoint_id = lane.endpoint_id
+    where (deliveries.shard, deliveries.endpoint_id) >= (lane.shard, lane.endpoint_id)
+      and (deliveries.shard, deliveries.endpoint_id) <= (lane.shard, lane.endpoint_id)
     order by deliveries.shard, deliveries.endpoint_id, deliveries.due_at
     limit 1
   ) as first_due_at
