@@ -28,14 +28,17 @@ from dispatcher.store.history import DAWN, DUSK, LAST_ID, Lane
 MOST_LISTED = 250
 """On one page: what a person can still look through."""
 
-MOST_LANES = 100
+MOST_LANES = 200
 """Endpoints of a tenant that are walked one by one; of more the log of all is sifted."""
 
 MOST_WALKED = 50_000
 """Deliveries looked at for one page where their own rows decide: some 30 ms."""
 
+MOST_TRIED = 6000
+"""The same where the last attempt decides, which has to be looked up for pending ones."""
+
 MOST_LOOKED_UP = 4000
-"""The same where an event or an attempt has to be looked up for each: some 30 ms."""
+"""The same where the event has to be looked up for each."""
 
 MARGIN = timedelta(seconds=10)
 """Ids and instants of creation agree so far: no transaction of ours stays open for longer (see store/pool.py)."""
@@ -91,6 +94,7 @@ class CallsAdmin(Base):
         statuses = statuses_of(chosen.status, chosen.error_class)
         async with self._reading() as connection:
             lanes = await self._lanes(connection, chosen.webhook, chosen.tenant, tenant)
+            await store.prefer_order(connection)
             plan = await _plan(connection, chosen, statuses, lanes)
             return await _Search(connection, plan, cursor, limit=limit, now=self._now()).run()
 
@@ -133,7 +137,9 @@ class _Plan:
     @property
     def most(self) -> int:
         """How many deliveries to look at."""
-        return MOST_LOOKED_UP if self.sieve.looks_up else MOST_WALKED
+        if self.sieve.event_type is not None:
+            return MOST_LOOKED_UP
+        return MOST_TRIED if self.sieve.asks_for_attempt else MOST_WALKED
 
     def key(self, place: Place) -> tuple[Any, ...]:
         """Order places."""
@@ -165,7 +171,8 @@ async def _plan(
         (lanes is not None and not lanes) or since >= until or (failed and chosen.state is DeliveryState.DELIVERED)
     )
     return _Plan(
-        pending=None if nothing else _pending_walk(chosen, by_lane=by_lane),
+        # what was answered with a 2xx is not pending any more
+        pending=None if nothing or (statuses and not failed) else _pending_walk(chosen, by_lane=by_lane),
         finished=None if nothing else _finished_walk(chosen, by_lane=by_lane, failed=failed),
         sieve=Sieve(
             state=chosen.state,

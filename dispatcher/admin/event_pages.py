@@ -33,7 +33,7 @@ LONGEST: Final = timedelta(days=400)
 WIDEST: Final = 10_000
 """Events in one window; with more it is halved. Some 5 ms."""
 
-MOST_LOOKED_AT: Final = 40_000
+MOST_LOOKED_AT: Final = 20_000
 """Events looked at for one page: some tens of milliseconds."""
 
 NARROWEST: Final = timedelta(microseconds=1)

@@ -60,19 +60,14 @@ class Sieve:
     created_before: datetime = DUSK
 
     @property
-    def looks_up(self) -> bool:
-        """Whether rows of other tables decide, which costs a look-up for each delivery."""
-        return self.event_type is not None or self.statuses is not None or self.error_class is not None
+    def asks_for_attempt(self) -> bool:
+        """Whether the last attempt decides."""
+        return self.statuses is not None or self.error_class is not None
 
     @property
     def is_open(self) -> bool:
         """Whether all pass, so that not one more than asked for need be looked at."""
-        return not self.looks_up and (self.state, self.endpoints, self.created_from, self.created_before) == (
-            None,
-            None,
-            DAWN,
-            DUSK,
-        )
+        return self == Sieve()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +139,11 @@ class Call:
     last_attempt_at: datetime | None
     """Null: none was made, or it is past retention."""
     last_milliseconds: int | None
+
+
+async def prefer_order(connection: asyncpg.Connection) -> None:
+    """Let walks follow their indexes until the transaction ends; needs one."""
+    await connection.execute(SQL.prefer_order)
 
 
 async def sift(connection: asyncpg.Connection, walk: str, sieve: Sieve, *arguments: Any, limit: int) -> Haul:

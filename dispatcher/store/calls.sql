@@ -1,3 +1,9 @@
+-- name: prefer_order
+-- Let the statements below, until the transaction ends, go along the index that has their order: some filters look so
+-- selective to the planner that it would rather read all that is left and sort it. Behind PgBouncer the session cannot say so.
+set local enable_sort = off;
+set local enable_seqscan = off;
+
 -- name: pending
 -- A walk: all pending deliveries, the newest first: $10 and $11 with ids below and from, $12 at most so many.
 select

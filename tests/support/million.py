@@ -15,7 +15,7 @@ PENDING: Final = 20_000
 FRESH: Final = 2000
 """Attempts of the last minute: those of pending deliveries."""
 
-WIDE: Final = 120
+WIDE: Final = 250
 """Endpoints of the tenant `wide`, more than are walked one by one; every tenth delivery is one of theirs."""
 
 DEAD: Final = 500
