@@ -14,6 +14,7 @@ from dispatcher.errors import InvalidInput
 from dispatcher.filters import check_filter
 from dispatcher.mailer import check_email
 from dispatcher.presets import preset
+from dispatcher.profiles.declared import RESERVED
 from dispatcher.profiles.known import are_standard, put_in_order
 from dispatcher.retry import parse_duration, parse_schedule
 from dispatcher.signature import check_secret, key_of
@@ -39,11 +40,6 @@ LONGEST_OVERLAP = 7 * 86400.0
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2, token
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
-_RESERVED_HEADER = re.compile(
-    # framing and routing, which the request needs to be what it is, and what proves the envelope
-    "host|accept|accept-encoding|content-(length|type|encoding)|transfer-encoding|connection|keep-alive|te|trailer"
-    "|upgrade|expect|user-agent|proxy-.*|webhook-.*"
-)
 DEFAULT_FORMAT = "standard"
 """For whom neither the webhook nor its tenant names one."""
 
@@ -193,8 +189,8 @@ def _headers(headers: Mapping[str, str]) -> dict[str, str]:
     for key, value in headers.items():
         if not _HEADER_NAME.fullmatch(key):
             raise _header(f"`{key[:100]!r}` is not a header's name: letters, digits and `-`.")
-        if _RESERVED_HEADER.fullmatch(key.lower()):
-            raise _header(f"The header `{key}` is set by the dispatcher itself. Leave it out.")
+        if RESERVED.fullmatch(key.lower()):
+            raise _header(f"The header `{key}` is for the dispatcher itself or for proxies to set. Leave it out.")
         if not _HEADER_VALUE.fullmatch(value):  # the value may be a credential: it is not repeated
             raise _header(f"The value of the header `{key}` is empty, or not printable ASCII with no blanks around it.")
         if key.lower() in seen:

@@ -25,11 +25,13 @@ MOST_HEADERS: Final = 20
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
-_RESERVED: Final = re.compile(
-    # framing and routing, which the request needs to be what it is, and the Standard Webhooks headers
+RESERVED: Final = re.compile(
+    # framing and routing, which the request needs to be what it is, what proves the envelope, and what receivers believe of
+    # their own proxies
     "host|accept|accept-encoding|content-(length|type|encoding)|transfer-encoding|connection|keep-alive|te|trailer"
-    "|upgrade|expect|user-agent|proxy-.*|webhook-.*"
+    "|upgrade|expect|user-agent|webhook-.*|proxy-.*|forwarded|via|x-real-ip|x-forwarded-.*"
 )
+"""Names of headers, in lower case, that neither a profile nor a webhook may set."""
 _REFERENCE: Final = re.compile(r"\{([^{}]*)\}")
 _PROVING: Final = frozenset({"signature", "signatures", "timestamp", "id"})
 _PRINTABLE: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
@@ -89,7 +91,7 @@ class ProfileDefinition(BaseModel):
     @classmethod
     def _can_be_sent(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         for name, text in value.items():
-            if not _TOKEN.fullmatch(name) or _RESERVED.fullmatch(name.lower()):
+            if not _TOKEN.fullmatch(name) or RESERVED.fullmatch(name.lower()):
                 raise ValueError(f"`{name[:100]}` is no header that a profile can set")
             if not re.fullmatch(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?", text):
                 raise ValueError(f"the value of `{name}` is not printable ASCII with no blanks around it")

@@ -46,6 +46,7 @@ def check(draft: WebhookDraft) -> EndpointSettings:
         pytest.param({"warn_after": "x"}, "warn_after", id="warn_after"),
         pytest.param({"disable_after": "x"}, "disable_after", id="disable_after"),
         pytest.param({"headers": {"Host": "x"}}, "headers", id="reserved header"),
+        pytest.param({"headers": {"X-Forwarded-For": "10.0.0.1"}}, "headers", id="header of proxies"),
         pytest.param({"headers": {"Webhook-Id": "x"}}, "headers", id="signed header"),
         pytest.param({"headers": {"A B": "x"}}, "headers", id="header name"),
         pytest.param({"headers": {"A": "x\r\nB: y"}}, "headers", id="header injection"),
