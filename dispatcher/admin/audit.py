@@ -25,14 +25,16 @@ class AuditPage:
 class AuditAdmin(Base):
     """Note what people do, and show it."""
 
-    async def audited(self, deed: Deed, act: Callable[[Self], Awaitable[T]]) -> T:
+    async def audited(self, deed: Deed | Callable[[T], Deed], act: Callable[[Self], Awaitable[T]]) -> T:
         """Act, with the `Admin` that `act` is given, and note it: both or neither.
+
+        `deed` may be made of what came of it, where only that tells the id.
 
         Not for what speaks to subscribers, which no transaction may wait for: see `note`.
         """
         async with self._transaction() as connection:
             done = await act(self._joining(connection))
-            await store.insert(connection, deed, now=self._now())
+            await store.insert(connection, deed(done) if callable(deed) else deed, now=self._now())
         return done
 
     async def note(self, deed: Deed) -> None:

@@ -11,6 +11,7 @@ What pages are made from; every name below is of `dispatcher.admin`, and `figure
         .endpoints EndpointGlance: endpoint (an EndpointRow with health), ok, failed and deaths by the hour, pending,
                    next_attempt_at, is_failing
         .hours     when each of the 24 hours begins;  .next_cursor
+    endpoint_glance(webhook_id, tenant=None) -> EndpointGlance of one
     endpoint_series(webhook_id, since=, until=, tenant=None) -> EndpointSeries
         .step, .times, .delivered, .failed[class], .deaths (counts in each step), .totals
     system() -> System
@@ -43,6 +44,7 @@ from dispatcher.store import figures as store
 from dispatcher.store import inventory
 from dispatcher.store.endpoints import EndpointRow
 from dispatcher.store.figures import EndpointSearch, Hour, Waiting
+from dispatcher.store.history import Lane
 
 MOST_DUE = 10_000
 """Due deliveries of a tenant that are counted: some milliseconds."""
@@ -177,6 +179,18 @@ class OverviewAdmin(Base):
             hours,
             None if read_on is None else str(read_on),
         )
+
+    async def endpoint_glance(self, webhook_id: EndpointId, *, tenant: str | None = None) -> EndpointGlance:
+        """Return a webhook, archived or not, with its last 24 hours."""
+        async with self._reading() as connection:
+            endpoint = await self._endpoint(connection, webhook_id, tenant)
+            lane = Lane(endpoint.id, endpoint.shard)
+            waiting = await store.waiting(connection, [lane], most=MOST_PENDING)
+            now = await store.now(connection, self._now())
+            hours = _hours(now)
+            counted = await store.hours(connection, [endpoint.id], since=_instant(hours[0]), until=now)
+        found = {hour.start: hour for hour in counted}
+        return _glance(endpoint, [found.get(start) for start in hours], waiting[endpoint.id])
 
     async def system(self) -> System:
         """Return workers, shards, tables and the server, for operators."""

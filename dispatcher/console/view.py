@@ -134,8 +134,11 @@ class View:
             details=details,
         )
 
-    async def audited(self, deed: Deed, act: Callable[[Admin], Awaitable[T]]) -> T:
-        """Act and note it, in one transaction; `act` must use the `Admin` that it is given."""
+    async def audited(self, deed: Deed | Callable[[T], Deed], act: Callable[[Admin], Awaitable[T]]) -> T:
+        """Act and note it, in one transaction; `act` must use the `Admin` that it is given.
+
+        `deed` may be made of what `act` returns.
+        """
         return await self.admin.audited(deed, act)
 
 

@@ -3,11 +3,23 @@
 from collections.abc import Sequence
 from typing import Final
 
-from dispatcher.console.pages import audit, catalogue, deliveries, events, notices, overview, replays, system, tail
+from dispatcher.console.pages import (
+    audit,
+    catalogue,
+    deliveries,
+    endpoints,
+    events,
+    notices,
+    overview,
+    replays,
+    system,
+    tail,
+)
 from dispatcher.console.view import Page
 
 PAGES: Final[Sequence[Page]] = (
     *overview.PAGES,
+    *endpoints.PAGES,
     *deliveries.PAGES,
     *tail.PAGES,
     *events.PAGES,
