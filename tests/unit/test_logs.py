@@ -1,5 +1,6 @@
 """What is written to the log, and how."""
 
+import asyncio
 import io
 import json
 import logging
@@ -49,6 +50,60 @@ def test_an_event_is_one_line_of_json() -> None:
     assert list(line) == ["timestamp", "level", "event", "event_id", "attempt", "milliseconds"]
     assert line["timestamp"].endswith("Z")
     assert (line["level"], line["event"], line["event_id"]) == ("info", "delivery.attempted", str(ID))
+
+
+class Written(io.RawIOBase):
+    """A file that remembers each writing."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+
+    def writable(self) -> bool:
+        """It can be written to."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Remember it."""
+        self.chunks.append(bytes(data))
+        return len(data)
+
+
+async def test_what_is_said_in_one_turn_of_the_loop_is_written_together() -> None:
+    """In order, at the end of the turn, or at once with a warning."""
+    file = Written()
+    logs.configure(format="json", stream=io.TextIOWrapper(io.BufferedWriter(file)))
+    logger = structlog.get_logger()
+
+    logger.info("one")
+    logger.info("two")
+    await asyncio.sleep(0)
+    logger.info("three")
+    logger.warning("four")
+
+    events = [[json.loads(line)["event"] for line in chunk.splitlines()] for chunk in file.chunks]
+    assert events == [["one", "two"], ["three", "four"]]
+
+
+@pytest.mark.parametrize(
+    "instant, shown",
+    [(1792594800.5, "2026-10-21T15:00:00.500000Z"), (1792594800.0, "2026-10-21T15:00:00.000000Z")],
+)
+def test_instants_are_written_to_the_microsecond(instant: float, shown: str) -> None:
+    """Always with six digits, in UTC."""
+    line = logs._JsonLine(lambda: instant)(None, "info", {"event": "step.done"})
+
+    assert json.loads(line)["timestamp"] == shown
+
+
+def test_what_a_context_binds_comes_last() -> None:
+    """As the number of a worker does, whose lines come out of one stdout with those of others."""
+    stream = open_stream()
+    logs.configure(format="json", stream=stream)
+
+    with structlog.contextvars.bound_contextvars(worker=1):
+        structlog.get_logger().info("step.done", taken=2)
+
+    assert list(lines(stream)[0]) == ["timestamp", "level", "event", "taken", "worker"]
 
 
 def test_what_is_below_the_level_is_not_written() -> None:
