@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
+from typing import Protocol as Interface
 from typing import cast
 
 from aiohttp import StreamReader, TCPConnector
@@ -61,12 +62,27 @@ progress_here: ContextVar[Progress] = ContextVar("progress_here")
 """Of the attempt that runs in this context: resolver and socket factory are called by aiohttp, which passes nothing on."""
 
 
+class Listener(Interface):
+    """Who waits for an answer."""
+
+    def heard(self) -> None:
+        """Be told that something has come."""
+        ...
+
+    def broke(self, error: BaseException) -> None:
+        """Be told that nothing more will come."""
+        ...
+
+
 class Protocol(ResponseHandler):
-    """aiohttp's response protocol, with two things that it lacks."""
+    """aiohttp's response protocol, which tells at once what has come: no future, and no task that waits for it."""
 
     heard_at: float | None = None
     """When the first byte of an answer came, monotonic; null: none came yet."""
+    listener: Listener | None = None
     _body: StreamReader | None = None
+    _prepared: int | None = None
+    """Bytes that the parser is set up for."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Be made by aiohttp at the moment at which TCP stands, before TLS begins."""
@@ -74,6 +90,18 @@ class Protocol(ResponseHandler):
         progress = progress_here.get()
         self._monotonic = progress.monotonic
         progress.connected_at = self._monotonic()
+
+    def listen(self, listener: Listener, *, read_bufsize: int) -> None:
+        """Let somebody hear of the answer to what is written next; `read_bufsize`: bytes of it to hold unread, about.
+
+        The parser stays as it is from answer to answer, as it does between an interim answer and the real one. What is
+        held here is kept for another request only if the answer before was read to its proper end (`should_close`).
+        """
+        if self._prepared != read_bufsize:
+            self.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=read_bufsize)
+            self._prepared = read_bufsize
+        self.heard_at = None
+        self.listener = listener
 
     def reading(self, body: StreamReader | None) -> None:
         """Take note of the body that is being read, so that it breaks when the connection does.
@@ -88,6 +116,10 @@ class Protocol(ResponseHandler):
         """Break, and the body with it."""
         super().set_exception(exc, *cause)
         self._break_body(exc, *cause)
+        if self.listener is not None:
+            if cause and isinstance(cause[0], Exception):  # as aiohttp does for those who wait for a future
+                exc.__cause__ = cause[0]
+            self.listener.broke(exc)
 
     def _break_body(self, exc: BaseException, *cause: BaseException) -> None:
         if self._body is not None and not self._body.is_eof() and self._body.exception() is None:
@@ -98,6 +130,14 @@ class Protocol(ResponseHandler):
         if self.heard_at is None:
             self.heard_at = self._monotonic()
         super().data_received(data)
+        # only now, when aiohttp is done with it: a second answer behind the first shows in `should_close`
+        if self.listener is not None:
+            self.listener.heard()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - as aiohttp calls it
+        """Go on if it was paused; a body's reader says so after each piece, and aiohttp then parses nothing at all."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
 
 
 class Connector(TCPConnector):

@@ -10,15 +10,13 @@ import re
 import resource
 import ssl
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
-from http import HTTPStatus
 from typing import Literal, cast
 
-from aiohttp import ClientRequest, ClientTimeout, StreamReader
+from aiohttp import ClientRequest, ClientTimeout
 from aiohttp.abc import AbstractResolver
 from aiohttp.client_exceptions import (
     ClientConnectorError,
@@ -26,24 +24,17 @@ from aiohttp.client_exceptions import (
     ConnectionTimeoutError,
     ServerDisconnectedError,
 )
-from aiohttp.connector import Connection
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawResponseMessage
 from yarl import URL
 
 from dispatcher.addresses import AddressPolicy, check_url
 from dispatcher.diagnosis import FOREIGN, diagnosis
 from dispatcher.dial import LOOKING_UP, Connector, Forbidden, Progress, Protocol, SystemResolver, progress_here, shown
 from dispatcher.errors import InvalidInput
+from dispatcher.exchange import Deadlines, Exchange
+from dispatcher.lines import Line, Lines
 from dispatcher.model import Answered, Blocked, Outcome, Sent, Timings, Unreachable, UnreachableReason
 from dispatcher.payload import CONTENT_TYPE
 
-IDLE_SECONDS = 30.0
-"""How long an unused connection is kept. Servers close theirs after 5 to 75 s; longer would only meet closed ones."""
-LINE_SECONDS = 300.0
-"""How long a busy connection is kept, so that a receiver that moved (DNS) is followed and its address judged again."""
-INTERIM_ANSWERS = 8
-"""How many `1xx` answers may come before the real one; one is usual, a stream of them is an attack."""
 TARGETS_CACHED = 2048
 """URLs whose request head is kept ready: some 4 KB each."""
 
@@ -84,7 +75,8 @@ class Request:
 HIDDEN = "(hidden)"
 """What stands in the log of attempts for a credential."""
 
-_WAITING = "waiting for an answer"
+Done = Callable[[Outcome | Exception], None]
+"""Told what came of a request, or which fault of this program kept that from being known."""
 
 
 class _Unsendable(ValueError):
@@ -105,90 +97,18 @@ class _Target:
     """What aiohttp's connector wants to see to open a connection; never sent."""
 
 
-@dataclass(slots=True, eq=False)
-class _Line:
-    """An open connection and what is remembered of it."""
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What the requests of a sender share."""
 
-    origin: str
-    connection: Connection
-    protocol: Protocol
-    address: str | None
-    opened_at: float
-    idle_since: float
-
-    def drop(self) -> None:
-        """Close at once, also if the other side takes nothing of what is still to be written."""
-        self.protocol.abort()
-        self.connection.close()
-
-
-class _Pool:
-    """Connections that wait for their next request.
-
-    The one used last is used first, so that the surplus grows old and goes. Above `limit` the oldest goes at once.
-    """
-
-    def __init__(self, *, limit: int, monotonic: Callable[[], float]) -> None:
-        self._limit = limit
-        self._monotonic = monotonic
-        self._by_origin: dict[str, list[_Line]] = {}
-        self._by_age: OrderedDict[_Line, None] = OrderedDict()
-        self._sweeping: asyncio.TimerHandle | None = None
-
-    def take(self, origin: str) -> _Line | None:
-        """Return a connection that looks alive and has nothing unread on it, if there is one."""
-        while lines := self._by_origin.get(origin):
-            line = lines[-1]
-            self._remove(line, at=-1)
-            # `should_close` is true also if bytes came that nobody asked for: they would pass for the next answer.
-            if line.protocol.is_connected() and not line.protocol.should_close and not self._old(line):
-                return line
-            line.drop()
-        return None
-
-    def keep(self, line: _Line) -> None:
-        """Hold a connection whose exchange is complete for the next request."""
-        line.idle_since = self._monotonic()
-        if self._old(line):
-            line.drop()
-            return
-        self._by_origin.setdefault(line.origin, []).append(line)
-        self._by_age[line] = None
-        if len(self._by_age) > self._limit:
-            self._drop_oldest()
-        if self._sweeping is None:
-            self._sweeping = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
-
-    def close(self) -> None:
-        """Close all that is held."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
-        while self._by_age:
-            self._drop_oldest()
-
-    def _old(self, line: _Line) -> bool:
-        now = self._monotonic()
-        return now - line.idle_since > IDLE_SECONDS or now - line.opened_at > LINE_SECONDS
-
-    def _remove(self, line: _Line, *, at: int) -> None:
-        del self._by_age[line]
-        lines = self._by_origin[line.origin]
-        del lines[at]
-        if not lines:
-            del self._by_origin[line.origin]
-
-    def _drop_oldest(self) -> None:
-        line = next(iter(self._by_age))
-        self._remove(line, at=0)  # What is the oldest of all is the oldest of its origin.
-        line.drop()
-
-    def _sweep(self) -> None:
-        self._sweeping = None
-        while self._by_age and self._old(next(iter(self._by_age))):
-            self._drop_oldest()
-        if self._by_age:
-            self._sweeping = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
+    loop: asyncio.AbstractEventLoop
+    monotonic: Callable[[], float]
+    lines: Lines
+    deadlines: Deadlines
+    target: Callable[[str, str], _Target | str]
+    open: Callable[[_Target, Progress], Awaitable[Line]]
+    answer_limit: int
+    connect_timeout: float
 
 
 class Sender:
@@ -214,7 +134,6 @@ class Sender:
     ) -> None:
         self._policy = policy
         self._https_only = https_only
-        self._answer_limit = answer_limit
         self._user_agent = _line("User-Agent", user_agent)
         self._monotonic = monotonic
         self._loop = asyncio.get_running_loop()
@@ -224,43 +143,39 @@ class Sender:
         self._connector = Connector(policy, resolver=resolver, ssl_context=ssl_context or _tls())
         # One limit for look-up, TCP and TLS together; the threshold keeps aiohttp from rounding it up to whole seconds.
         self._connecting = ClientTimeout(connect=connect_timeout, ceil_threshold=float("inf"))
-        self._connect_timeout = connect_timeout
-        self._pool = _Pool(limit=idle_limit or spare_descriptors(), monotonic=monotonic)
-        self._target = lru_cache(maxsize=TARGETS_CACHED)(self._prepare)
+        self._means = _Means(
+            loop=self._loop,
+            monotonic=monotonic,
+            lines=Lines(limit=idle_limit or spare_descriptors(), monotonic=monotonic),
+            deadlines=Deadlines(self._loop),
+            target=lru_cache(maxsize=TARGETS_CACHED)(self._prepare),
+            open=self._open,
+            answer_limit=answer_limit,
+            connect_timeout=connect_timeout,
+        )
+
+    def begin(self, request: Request, done: Done) -> "Flight":
+        """Send one request; `done` is called once, later, and never after `Flight.cancel`.
+
+        Over a connection that is open this takes neither a task nor a future.
+        """
+        flight = Flight(self._means, request, done)
+        flight.start()
+        return flight
 
     async def send(self, request: Request) -> Outcome:
         """Send one request and say what came of it; only faults of this program and cancellation are raised."""
-        started = self._monotonic()
-        progress = Progress(self._monotonic)
-        progress_here.set(progress)
-        target = self._target(request.url, request.method)
-        if isinstance(target, str):
-            return Blocked(target, self._monotonic() - started, None)
+        landed: asyncio.Future[Outcome] = self._loop.create_future()
+        flight = self.begin(request, partial(_tell, landed))
         try:
-            wire, head = _wire(target, request)
-        except ValueError as error:
-            return Blocked(str(error), self._monotonic() - started, None)
-        try:
-            async with asyncio.timeout(request.timeout):
-                message, body, cut = await self._exchange(target, wire, progress)
-        except FOREIGN as error:
-            return self._failure(
-                error, request=request, head=head, progress=progress, seconds=self._monotonic() - started
-            )
-        return Answered(
-            status=message.code,
-            headers=tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.raw_headers]),
-            body=body,
-            body_cut=cut,
-            seconds=self._monotonic() - started,
-            address=progress.address,
-            sent=_sent(request, head),
-            timings=_timings(progress),
-        )
+            return await landed
+        except asyncio.CancelledError:
+            flight.cancel()
+            raise
 
     async def close(self) -> None:
         """Close all connections; what is in flight fails as if the other side had closed them."""
-        self._pool.close()
+        self._means.lines.close()
         await self._connector.close()
         if self._own_resolver is not None:
             await self._own_resolver.close()
@@ -284,24 +199,7 @@ class Sender:
             opening=ClientRequest(method, parsed, loop=self._loop),
         )
 
-    async def _exchange(
-        self, target: _Target, wire: bytes, progress: Progress
-    ) -> tuple[RawResponseMessage, bytes, bool]:
-        line = self._pool.take(target.origin)
-        if line is not None:
-            progress.reused = True
-            try:
-                return await self._converse(line, wire, progress)
-            except (ServerDisconnectedError, ClientOSError):
-                # It was closed while it idled, and our request crossed with the news. Once, and on a fresh connection:
-                # a receiver that breaks off while it works on a request must not get it from every line that is held.
-                if line.protocol.heard_at is not None:
-                    raise
-                progress.reused, progress.written_at = False, None
-        line = await self._open(target, progress)
-        return await self._converse(line, wire, progress)
-
-    async def _open(self, target: _Target, progress: Progress) -> _Line:
+    async def _open(self, target: _Target, progress: Progress) -> Line:
         progress.doing = "connecting"
         try:
             connection = await self._connector.connect(target.opening, [], self._connecting)
@@ -313,47 +211,163 @@ class Sender:
         if not target.origin.startswith("https:"):
             progress.connected_at = now  # there was no TLS, not even a moment of it
         address = shown(peer) if peer else progress.address
-        return _Line(target.origin, connection, protocol, address, opened_at=now, idle_since=now)
+        return Line(target.origin, connection, protocol, address, opened_at=now, idle_since=now)
 
-    async def _converse(self, line: _Line, wire: bytes, progress: Progress) -> tuple[RawResponseMessage, bytes, bool]:
-        """Send one request on an open connection and read its answer, then keep the connection or drop it."""
-        protocol = line.protocol
-        progress.address = line.address
-        progress.doing = _WAITING
-        kept = False
+
+class Flight:
+    """One request on its way."""
+
+    __slots__ = (
+        "_done",
+        "_exchange",
+        "_head",
+        "_means",
+        "_progress",
+        "_request",
+        "_started",
+        "_target",
+        "_task",
+        "_wire",
+        "ends_at",
+    )
+
+    def __init__(self, means: _Means, request: Request, done: Done) -> None:
+        self._means = means
+        self._request = request
+        self._done: Done | None = done
+        self._started = means.monotonic()
+        self._progress = Progress(means.monotonic)
+        self._exchange: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+        """While a connection is being opened."""
+        self.ends_at = 0.0
+
+    def start(self) -> None:
+        """Write the request, or see to it that a connection is opened for it."""
+        means, request = self._means, self._request
+        target = means.target(request.url, request.method)
+        if isinstance(target, str):
+            self._refuse(target)
+            return
         try:
-            protocol.heard_at = None
-            protocol.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=self._answer_limit)
-            transport = protocol.transport
-            if transport is None:
-                raise ServerDisconnectedError
-            transport.write(wire)
-            progress.written_at = self._monotonic()
-            message, payload = await _answer(protocol)
-            progress.doing = f"reading the answer's body (its head, with status {message.code}, had come)"
-            protocol.reading(payload)
-            body, cut = await _body(payload, limit=self._answer_limit)
-            protocol.reading(None)
-            # What is not written out yet was never wanted: the connection is of no more use.
-            kept = not (cut or message.should_close or protocol.should_close or transport.get_write_buffer_size())
-            return message, body, cut
-        finally:
-            progress.heard_at = protocol.heard_at
-            if kept:
-                self._pool.keep(line)
-            else:
-                if progress.doing == _WAITING and progress.heard_at is not None:
-                    progress.doing = "waiting for the rest of the answer's head"
-                line.drop()
+            self._wire, self._head = _wire(target, request)
+        except ValueError as error:
+            self._refuse(str(error))
+            return
+        self._target = target
+        means.deadlines.add(self, request.timeout)
+        line = means.lines.take(target.origin)
+        if line is None:
+            self._open()
+        else:
+            self._progress.reused = True
+            self._converse(line)
 
-    def _failure(
-        self, error: BaseException, *, request: Request, head: str, progress: Progress, seconds: float
-    ) -> Outcome:
+    def cancel(self) -> None:
+        """Forget it; a connection that is in use is closed."""
+        self._done = None
+        self._means.deadlines.remove(self, self._request.timeout)
+        self._break_off()
+
+    def expire(self) -> None:
+        """Hear that the deadline has passed."""
+        self._break_off()
+        self._land(self._failure(TimeoutError()))
+
+    def _refuse(self, why: str) -> None:
+        blocked = Blocked(why, self._means.monotonic() - self._started, None)
+        self._means.loop.call_soon(self._land, blocked)
+
+    def _open(self) -> None:
+        self._exchange = None
+        self._task = self._means.loop.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        progress_here.set(self._progress)
+        try:
+            line = await self._means.open(self._target, self._progress)
+        except FOREIGN as error:
+            self._land(self._failure(error))
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            self._land(error)
+        else:
+            self._task = None
+            self._converse(line)
+
+    def _converse(self, line: Line) -> None:
+        progress = self._progress
+        progress.address = line.address
+        self._exchange = exchange = Exchange(line, limit=self._means.answer_limit, done=self._ended)
+        try:
+            exchange.begin(self._wire)
+        except FOREIGN as error:
+            self._means.loop.call_soon(self._ended, error)
+        progress.written_at = self._means.monotonic()
+
+    def _ended(self, error: BaseException | None) -> None:
+        exchange, progress = self._exchange, self._progress
+        if exchange is None or self._done is None:
+            return
+        line = exchange.line
+        progress.heard_at = line.protocol.heard_at
+        if error is None:
+            if exchange.reusable:
+                self._means.lines.keep(line)
+            else:
+                line.drop()
+            self._land(self._answer(exchange))
+            return
+        progress.doing = exchange.doing
+        line.drop()
+        unheard = progress.reused and progress.heard_at is None
+        if unheard and isinstance(error, ServerDisconnectedError | ClientOSError):
+            # It was closed while it idled, and our request crossed with the news. Once, and on a fresh connection: a
+            # receiver that breaks off while it works on a request must not get it from every line that is held.
+            progress.reused, progress.written_at = False, None
+            self._open()
+        elif isinstance(error, FOREIGN):
+            self._land(self._failure(error))
+        else:
+            self._land(cast("Exception", error))
+
+    def _land(self, outcome: Outcome | Exception) -> None:
+        done, self._done = self._done, None
+        self._means.deadlines.remove(self, self._request.timeout)
+        if done is not None:
+            done(outcome)
+
+    def _break_off(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        elif self._exchange is not None:
+            self._exchange.cancel()
+            self._progress.heard_at = self._exchange.line.protocol.heard_at
+            self._progress.doing = self._exchange.doing
+            self._exchange.line.drop()
+
+    def _answer(self, exchange: Exchange) -> Outcome:
+        message, progress = exchange.message, self._progress
+        if message is None:
+            raise AssertionError("an exchange that ended well has an answer")
+        return Answered(
+            status=message.code,
+            headers=tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.raw_headers]),
+            body=exchange.body,
+            body_cut=exchange.cut,
+            seconds=self._means.monotonic() - self._started,
+            address=progress.address,
+            sent=_sent(self._request, self._head),
+            timings=_timings(progress),
+        )
+
+    def _failure(self, error: BaseException) -> Outcome:
+        request, progress = self._request, self._progress
+        seconds = self._means.monotonic() - self._started
         forbidden = error.os_error if isinstance(error, ClientConnectorError) else error
         if isinstance(forbidden, Forbidden):
             return Blocked(forbidden.detail, seconds, forbidden.address)
         if isinstance(error, ConnectionTimeoutError):
-            detail = f"No connection within {self._connect_timeout:g} s: it was still {progress.doing}."
+            detail = f"No connection within {self._means.connect_timeout:g} s: it was still {progress.doing}."
             slow_name = progress.doing.startswith(LOOKING_UP)
             reason = UnreachableReason.DNS if slow_name else UnreachableReason.CONNECT_TIMEOUT
         elif isinstance(error, TimeoutError):
@@ -361,8 +375,17 @@ class Sender:
             detail = f"No complete answer within {request.timeout:g} s: it was still {progress.doing}."
         else:
             reason, detail = diagnosis(error)
-        sent = None if progress.written_at is None else _sent(request, head)
+        sent = None if progress.written_at is None else _sent(request, self._head)
         return Unreachable(reason, detail, seconds, progress.address, sent, _timings(progress))
+
+
+def _tell(landed: asyncio.Future[Outcome], outcome: Outcome | Exception) -> None:
+    if landed.done():
+        return
+    if isinstance(outcome, Exception):
+        landed.set_exception(outcome)
+    else:
+        landed.set_result(outcome)
 
 
 def spare_descriptors() -> int:
@@ -450,27 +473,3 @@ def _timings(progress: Progress) -> Timings:
         tls=None if connected is None or ready is None else ready - connected,
         first_byte=first_byte,
     )
-
-
-# --- what comes back --------------------------------------------------------------------------------------------------
-
-
-async def _answer(protocol: Protocol) -> tuple[RawResponseMessage, StreamReader]:
-    """Read up to the end of the head of the final answer."""
-    for _ in range(INTERIM_ANSWERS + 1):
-        message, payload = await protocol.read()
-        if not HTTPStatus.CONTINUE <= message.code < HTTPStatus.OK or message.code == HTTPStatus.SWITCHING_PROTOCOLS:
-            return message, payload
-    raise HttpProcessingError(message=f"more than {INTERIM_ANSWERS} interim (1xx) answers came, and no real one")
-
-
-async def _body(payload: StreamReader, *, limit: int) -> tuple[bytes, bool]:
-    """Read at most `limit` bytes; the flag is true if there were more."""
-    chunks: list[bytes] = []
-    room = limit + 1  # The one byte too many tells a long body from one that just fits.
-    while room > 0 and not payload.at_eof():
-        chunk = await payload.read(room)
-        chunks.append(chunk)
-        room -= len(chunk)
-    body = b"".join(chunks)
-    return body[:limit], room <= 0

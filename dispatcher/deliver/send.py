@@ -6,7 +6,9 @@ database connection is held while a request is in flight.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Final, Protocol, assert_never
 
@@ -44,11 +46,19 @@ long when no lane knows of anything to come. Whatever brings work wakes the step
 logger = structlog.get_logger()
 
 
+class UnderWay(Protocol):
+    """A request in flight."""
+
+    def cancel(self) -> object:
+        """Break it off, and tell nobody."""
+        ...
+
+
 class Sends(Protocol):
     """What egress does."""
 
-    async def send(self, request: Request) -> Outcome:
-        """Make one attempt; whatever happens on the way is an outcome."""
+    def begin(self, request: Request, done: Callable[[Outcome | Exception], None]) -> UnderWay:
+        """Make one attempt; `done` is called once, later: whatever happens on the way is an outcome, but for our faults."""
         ...
 
 
@@ -98,8 +108,13 @@ class Send:
         self._metrics = metrics
         self._on_result = on_result
         self._on_expired = on_expired
-        self._tasks: dict[DeliveryId, asyncio.Task[None]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._flights: dict[DeliveryId, tuple[Delivery, UnderWay]] = {}
+        self._going_on = False
         self._stopped = False
+        self._landed_all = asyncio.Event()
+        self._logger = logger.bind()
+        """Put together once: structlog's own proxy does so for each line."""
 
     @property
     def pause(self) -> float:
@@ -113,7 +128,7 @@ class Send:
     @property
     def in_flight(self) -> list[DeliveryId]:
         """Deliveries whose request is under way."""
-        return list(self._tasks)
+        return list(self._flights)
 
     async def run_once(self) -> int:
         """Start what may be sent now; returns how many requests were started."""
@@ -133,41 +148,55 @@ class Send:
                 self._lanes.skip(delivery, now)
                 self._on_expired(delivery)
             else:
-                # looked up here, not in the task: until that begins the shard may be lost, and its subscribers with it
-                subscriber = self._subscribers.of(delivery)
-                self._tasks[delivery.id] = asyncio.create_task(self._attempt(delivery, subscriber))
+                self._begin(delivery, now)
                 started += 1
         return started
 
-    async def _attempt(self, delivery: Delivery, subscriber: Subscriber) -> None:
-        started = self._clock.now()
-        try:
-            outcome = await self._send(delivery, subscriber, started)
-        except asyncio.CancelledError:
-            self._lanes.release(delivery)
-            raise
-        except Exception:
-            # A fault of ours: nothing is known of the attempt, so nothing is recorded; the lane tries it again later.
-            logger.exception("delivery.broke", delivery=delivery.id, endpoint=str(delivery.endpoint_id))
-            outcome = Blocked("a fault of the service; see its log for delivery.broke", 0.0, None)
-        finally:
-            self._tasks.pop(delivery.id, None)
-        # the endpoint may have been read anew meanwhile: what changes in its health belongs to what is known of it now
-        self._finish(delivery, self._subscribers.get(delivery.endpoint_id) or subscriber, outcome, started)
-        self.start()
-
-    async def _send(self, delivery: Delivery, subscriber: Subscriber, started: float) -> Outcome:
+    def _begin(self, delivery: Delivery, started: float) -> None:
+        # looked up now, with no turn of the loop between: in it the shard may be lost, and its subscribers with it
+        subscriber = self._subscribers.of(delivery)
+        done = partial(self._landed, delivery, subscriber, started)
         if delivery.attempts == 0:
             since = max(delivery.event.inserted_at, delivery.due_at)
             self._metrics.first_attempted(max(0.0, started - since))
+        request: Request | Blocked | Exception
+        try:
+            request = self._request(delivery, subscriber, started)
+        except Exception as error:  # noqa: BLE001 - told to the one place that says what follows
+            request = error
+        under_way: UnderWay
+        if isinstance(request, Request):
+            under_way = self._sender.begin(request, done)
+        else:
+            under_way = self._loop.call_soon(done, request)
+        self._flights[delivery.id] = (delivery, under_way)
+
+    def _request(self, delivery: Delivery, subscriber: Subscriber, now: float) -> Request | Blocked:
         if subscriber.fault is not None:
             return Blocked(subscriber.fault, 0.0, None)
         try:
-            envelope = subscriber.envelope(delivery.event, started)
+            envelope = subscriber.envelope(delivery.event, now)
         except FormatFailed as failure:
             return Blocked(str(failure), 0.0, None)
-        request = Request(subscriber.endpoint.url, envelope.headers, envelope.body, subscriber.timeout)
-        return await self._sender.send(request)
+        return Request(subscriber.endpoint.url, envelope.headers, envelope.body, subscriber.timeout)
+
+    def _landed(self, delivery: Delivery, subscriber: Subscriber, started: float, outcome: Outcome | Exception) -> None:
+        del self._flights[delivery.id]
+        if isinstance(outcome, Exception):
+            # A fault of ours: nothing is known of the attempt, so nothing is recorded; the lane tries it again later.
+            logger.error("delivery.broke", delivery=delivery.id, endpoint=str(delivery.endpoint_id), exc_info=outcome)
+            outcome = Blocked("a fault of the service; see its log for delivery.broke", 0.0, None)
+        # the endpoint may have been read anew meanwhile: what changes in its health belongs to what is known of it now
+        self._finish(delivery, self._subscribers.get(delivery.endpoint_id) or subscriber, outcome, started)
+        if not self._going_on:  # once for all that land in this turn of the loop
+            self._going_on = True
+            self._loop.call_soon(self._go_on)
+        if self._stopped and not self._flights:
+            self._landed_all.set()
+
+    def _go_on(self) -> None:
+        self._going_on = False
+        self.start()
 
     def _finish(self, delivery: Delivery, subscriber: Subscriber, outcome: Outcome, started: float) -> None:
         now = self._clock.now()
@@ -205,7 +234,7 @@ class Send:
             next_in = round(judgement.verdict.delay, 3)
         status, error = describe(outcome)
         self._metrics.attempted(outcome, name, outcome.seconds)
-        logger.info(
+        self._logger.info(
             "delivery.attempted",
             event_id=str(delivery.event.id),
             event_type=delivery.event.event_type,
@@ -224,13 +253,16 @@ class Send:
     async def stop(self, *, grace: float) -> int:
         """Start nothing more, wait up to `grace` seconds for what is in flight, then cancel; returns how many were cut."""
         self._stopped = True
-        tasks = list(self._tasks.values())
-        if not tasks:
+        if not self._flights:
             return 0
-        _, late = await asyncio.wait(tasks, timeout=grace)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._landed_all.wait()
+        late = list(self._flights.values())
+        self._flights.clear()
+        for delivery, under_way in late:
+            under_way.cancel()
+            self._lanes.release(delivery)
         return len(late)
 
 

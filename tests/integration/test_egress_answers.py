@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from dispatcher.egress import IDLE_SECONDS, LINE_SECONDS, RESERVED_HEADERS, Request
+from dispatcher.egress import RESERVED_HEADERS, Request
+from dispatcher.lines import IDLE_SECONDS, LINE_SECONDS
 from dispatcher.model import UnreachableReason
 from support.egress import AMPLE, LIMIT, Runner, answered, blocked, both_loops, outcome_of, post, sending, unreachable
 from support.receiver import (

@@ -38,7 +38,7 @@ from dispatcher.store.pool import Pool
 from dispatcher.store.shards import Worker as Identity
 from dispatcher.worker import open_worker_pool
 from support import postgres
-from support.steps import early_clock, instant, turn
+from support.steps import early_clock, instant, told, turn
 from support.world import insert_event, make_endpoint, settings_for
 
 EXAMPLES, STEPS = 20, 25
@@ -68,11 +68,11 @@ class Subscribers:
         self.behaviour = dict.fromkeys(NAMES, "takes")
         self.waiting: list[tuple[str, asyncio.Future[Outcome]]] = []
 
-    async def send(self, request: Request) -> Outcome:
+    def begin(self, request: Request, done: Callable[[Outcome | Exception], None]) -> asyncio.Future[Outcome]:
         """Wait for an answer."""
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        future = told(done)
         self.waiting.append((request.url.rpartition("/")[2], future))
-        return await future
+        return future
 
     def answer(self, number: int) -> None:
         """Answer one of the requests that wait."""
@@ -340,8 +340,8 @@ class Life(RuleBasedStateMachine):
     async def leave(self, old: Engine) -> None:
         """Let an engine's leases run out; nobody waits any more for the answers that it waited for."""
         old.send._stopped = True
-        for task in tuple(old.send._tasks.values()):
-            task.cancel()
+        for _, flight in tuple(old.send._flights.values()):
+            flight.cancel()
         await turn()
         self.subscribers.waiting = [item for item in self.subscribers.waiting if not item[1].done()]
         await self.stage.connection.execute("delete from dispatcher.workers")

@@ -8,7 +8,7 @@ async with stepping(database, clock) as worker:
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from random import Random
@@ -50,6 +50,19 @@ def answered(status: int = 204, **headers: str) -> Answered:
     return Answered(status, pairs, b"", False, 0.01, None)
 
 
+def told(done: Callable[[Outcome | Exception], None]) -> asyncio.Future[Outcome]:
+    """A future whose result, or failure, somebody is told, unless it is cancelled."""
+    future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def tell(ended: asyncio.Future[Outcome]) -> None:
+        if not ended.cancelled():
+            failure = ended.exception()
+            done(failure if isinstance(failure, Exception) else ended.result())
+
+    future.add_done_callback(tell)
+    return future
+
+
 class HeldSender:
     """A sender whose requests wait until the test answers them."""
 
@@ -58,12 +71,12 @@ class HeldSender:
         """All requests so far."""
         self.waiting: list[tuple[Request, asyncio.Future[Outcome]]] = []
 
-    async def send(self, request: Request) -> Outcome:
+    def begin(self, request: Request, done: Callable[[Outcome | Exception], None]) -> asyncio.Future[Outcome]:
         """Wait for an answer."""
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        future = told(done)
         self.sent.append(request)
         self.waiting.append((request, future))
-        return await future
+        return future
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -113,8 +126,8 @@ class SteppedWorker:
     async def die(self) -> None:
         """Stop as a killed process does; its leases run out at once."""
         self.engine.send._stopped = True
-        for task in tuple(self.engine.send._tasks.values()):
-            task.cancel()
+        for _, flight in tuple(self.engine.send._flights.values()):
+            flight.cancel()
         await turn()
         await self._connection.execute("delete from dispatcher.workers")
         await self._connection.execute("update dispatcher.shard_leases set expires_at = '-infinity'")
