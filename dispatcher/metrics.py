@@ -126,6 +126,9 @@ class Metrics:
         self._in_flight = self._sum("in_flight", "Requests under way.")
         self._held = self._sum("held", "Deliveries held in memory.")
         self._lanes = self._sum("lanes", "Endpoints with work in memory.")
+        self._sealed = self._sum(
+            "endpoints_sealed", "Endpoints with work whose secrets no configured main key opens, so that it waits."
+        )
         self._shards_owned = self._sum("shards_owned", "Shards owned, of 256 in all.")
         self._lease_losses = self._counter("lease_losses_total", "Shards whose lease was lost, not given back.")
         self._database_up = Gauge(
@@ -199,11 +202,12 @@ class Metrics:
         self._due.set(count)
         self._oldest_due_age.set(oldest_age)
 
-    def load(self, *, in_flight: int, held: int, lanes: int) -> None:
-        """This is in memory now: requests under way, deliveries, endpoints with work."""
+    def load(self, *, in_flight: int, held: int, lanes: int, sealed: int) -> None:
+        """This is in memory now: requests under way, deliveries, endpoints with work, and those of them that are sealed."""
         self._in_flight.set(in_flight)
         self._held.set(held)
         self._lanes.set(lanes)
+        self._sealed.set(sealed)
 
     def shards_owned(self, count: int) -> None:
         """This process owns so many shards."""

@@ -286,7 +286,7 @@ class Endpoint:
     url: str
     state: EndpointState
     secrets: tuple[Secret, ...]
-    """The newest first."""
+    """The newest first; none if one cannot be opened: see `sealed`."""
     notification_email: str | None = None
     additional_notification_emails: tuple[str, ...] = ()
     payload_format: str = "standard"
@@ -306,4 +306,6 @@ class Endpoint:
     disable_after: float | None = None
     description: str | None = None
     archived: bool = False
+    sealed: str | None = None
+    """Why its secrets cannot be opened, for people; null: they are. Until then its deliveries wait."""
     health: Health = Health()

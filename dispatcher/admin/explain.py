@@ -5,9 +5,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
+from typing import Any
 
 from dispatcher.admin.base import Base
 from dispatcher.admin.events import TEST_EVENT, find_event
@@ -51,6 +53,8 @@ class Facts:
     """The newest first."""
     disabled: Mapping[EndpointId, DisabledSpan]
     """Endpoints that were disabled when the event came in, or right after."""
+    sealed: AbstractSet[EndpointId]
+    """Endpoints whose secrets cannot be opened."""
     filtered: Mapping[EndpointId, str | None]
     """Whose filter did not say yes, and why it failed; null: it said no."""
     last_attempts: Mapping[DeliveryId, AttemptRow]
@@ -87,6 +91,7 @@ class ExplainAdmin(Base):
                 endpoints=endpoints,
                 subscribed=await history.subscribers(connection, [one.id for one in endpoints], event.event_type),
                 disabled=await endpoint_store.disabled_at(connection, [one.id for one in endpoints], event.inserted_at),
+                sealed=await self._sealed(connection, rows),
                 filtered=await history.filtered(connection, event),
                 deliveries=_by_endpoint(rows),
                 # they come in order, so that the last one stays
@@ -94,6 +99,12 @@ class ExplainAdmin(Base):
                 default_schedule=self._default_schedule,
             )
         return explained(facts)
+
+    async def _sealed(self, connection: Any, rows: Sequence[DeliveryRow]) -> set[EndpointId]:
+        """Return the endpoints that have pending deliveries, and secrets that cannot be opened."""
+        waiting = {row.endpoint_id for row in rows if row.state is DeliveryState.PENDING}
+        found = await endpoint_store.load(connection, list(waiting), self._sealer, now=self._now())
+        return {endpoint.id for endpoint in found if endpoint.sealed is not None}
 
 
 def _by_endpoint(rows: Sequence[DeliveryRow]) -> dict[EndpointId, tuple[DeliveryRow, ...]]:
@@ -224,6 +235,11 @@ def _waiting(facts: Facts, endpoint: EndpointRow, row: DeliveryRow) -> tuple[Cau
         return Cause.DISABLED, "The webhook is disabled; the delivery is about to be given up."
     if endpoint.state is EndpointState.PAUSED:
         return Cause.PAUSED, f"The webhook is paused; it is sent after `dispatcher webhook resume {endpoint.id}`."
+    if endpoint.id in facts.sealed:
+        return (
+            Cause.SEALED,
+            "No request can be signed: the webhook's secrets are sealed with a main key that is not configured.",
+        )
     if row.due_at is None:
         key = f"the ordering key `{row.ordering_key}`"
         return Cause.ORDERING, f"It waits for an earlier delivery of this webhook with {key}."

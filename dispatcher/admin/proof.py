@@ -104,6 +104,8 @@ def checked(attempt: AttemptRow, event: EventRow | None, endpoint: Endpoint, *, 
         return SignatureCheck(
             SignatureVerdict.UNKNOWN, "No payload format writes the body any more as it was sent: its hash is another."
         )
+    if endpoint.sealed is not None:
+        return SignatureCheck(SignatureVerdict.UNKNOWN, endpoint.sealed)
     known = {secret.fingerprint: Secret(secret.value, None) for secret in endpoint.secrets}
     # an old record does not say which keys signed
     names = attempt.signed_with or tuple(known)

@@ -88,6 +88,8 @@ class Cause(StrEnum):
     BLOCKED = "blocked"
     """The last attempt failed because the address policy forbids the URL's address."""
     NO_WORKER = "no_worker"
+    SEALED = "sealed"
+    """No main key that is configured opens the webhook's secrets."""
     COOLING_DOWN = "cooling_down"
     HUNG = "hung"
     RATE_LIMIT = "rate_limit"

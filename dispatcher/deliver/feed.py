@@ -5,6 +5,7 @@ now and then (which endpoints changed; a sweep for deliveries that nobody though
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -15,7 +16,7 @@ from dispatcher.deliver.subscribers import Subscribers
 from dispatcher.lane import Pull
 from dispatcher.lanes import Lanes
 from dispatcher.metrics import Metrics
-from dispatcher.model import Delivery, EndpointId, EndpointState, Shard
+from dispatcher.model import Delivery, Endpoint, EndpointId, EndpointState, Shard
 from dispatcher.ownership import Ownership
 from dispatcher.sealing import Sealer
 from dispatcher.store import deliveries as store
@@ -36,6 +37,9 @@ LOAD: Final = 1000
 
 OVERLAP: Final = timedelta(seconds=30)
 """Changes are read again for so long: a transaction that began earlier may commit later."""
+
+SEALED_AGAIN: Final = 60.0
+"""Seconds between looks whether secrets can be opened by now that could not: keys come with a restart as a rule."""
 
 SWEEP_EVERY: Final = 5.0
 """Seconds between sweeps, at least; also how old the gauges of what is due may be."""
@@ -122,11 +126,20 @@ class Pulling:
         ]
         now = self._clock.now()
         for endpoint in endpoints:
-            subscriber = self._subscribers.put(endpoint)
+            before = self._subscribers.get(endpoint.id)
+            if endpoint.sealed is not None and (before is None or before.endpoint.sealed is None):
+                logger.error(
+                    "endpoint.sealed", endpoint=str(endpoint.id), tenant=endpoint.tenant, reason=endpoint.sealed
+                )
+            subscriber = self._subscribers.put(_held_if_sealed(endpoint))
             self._lanes.set_endpoint(subscriber.endpoint, now)
         for missing in set(ids) - {endpoint.id for endpoint in endpoints}:
             self._lanes.forget_endpoint(missing)
         return len(endpoints)
+
+    def sealed(self) -> set[EndpointId]:
+        """Return the endpoints whose deliveries wait because their secrets cannot be opened."""
+        return {known.endpoint.id for known in self._subscribers if known.endpoint.sealed is not None}
 
     async def _answer(self, connection: Connection, pulls: Sequence[Pull]) -> int:
         """Answer each question that the lanes have asked, come what may."""
@@ -164,6 +177,13 @@ class Pulling:
         return len(deliveries)
 
 
+def _held_if_sealed(endpoint: Endpoint) -> Endpoint:
+    """Let an endpoint that cannot be signed for wait like a paused one, whose deliveries neither fail nor die of it."""
+    if endpoint.sealed is None or endpoint.state is not EndpointState.ACTIVE:
+        return endpoint
+    return replace(endpoint, state=EndpointState.PAUSED)
+
+
 class Refresh:
     """The step that follows changes of endpoints: by a person, by a replay, by another worker."""
 
@@ -190,6 +210,7 @@ class Refresh:
         self._on_work = on_work
         self._on_disabled = on_disabled
         self._since: datetime | None = None
+        self._sealed_again = clock.monotonic() + SEALED_AGAIN
         self._seen: dict[EndpointId, datetime] = {}
 
     async def run_once(self) -> int:
@@ -202,6 +223,7 @@ class Refresh:
         async with self._pool.acquire() as connection:
             changes = await endpoint_store.changed_since(connection, shards, self._since - OVERLAP)
             new = [id_ for id_, changed_at in changes if self._seen.get(id_) != changed_at]
+            new += self._sealed(but=new)
             if new:
                 await self._pulling.load(connection, new)
                 for endpoint_id in new:
@@ -212,6 +234,13 @@ class Refresh:
             self._on_work()
             self._on_disabled()
         return 0
+
+    def _sealed(self, *, but: Sequence[EndpointId]) -> set[EndpointId]:
+        """Return endpoints that wait for a main key, when it is time to look again: secrets end, and are sealed anew."""
+        if self._clock.monotonic() < self._sealed_again:
+            return set()
+        self._sealed_again = self._clock.monotonic() + SEALED_AGAIN
+        return self._pulling.sealed().difference(but)
 
     def _remember(self, changes: Sequence[tuple[EndpointId, datetime]]) -> None:
         self._seen = dict(changes)
@@ -264,7 +293,12 @@ class Sweep:
     async def run_once(self) -> int:
         """Sweep once; returns 0, because the next sweep is due in a while."""
         self._subscribers.drop(self._lanes.evict(self._clock.now(), idle=EVICT_IDLE))
-        self._metrics.load(in_flight=self._lanes.in_flight(), held=self._lanes.held, lanes=len(self._subscribers))
+        self._metrics.load(
+            in_flight=self._lanes.in_flight(),
+            held=self._lanes.held,
+            lanes=len(self._subscribers),
+            sealed=sum(known.endpoint.sealed is not None for known in self._subscribers),
+        )
         shards = self._ownership.active
         if not shards:
             self._tell_backlog(0, oldest_age=0.0)

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import orjson
 
+from dispatcher.errors import ConfigError
 from dispatcher.model import Endpoint, EndpointId, EndpointState, Health, Secret, Shard
 from dispatcher.sealing import Sealed, Sealer
 from dispatcher.store import queries
@@ -118,20 +119,21 @@ async def load(
 ) -> list[Endpoint]:
     """Return endpoints as workers need them, archived ones included; unknown ids are left out.
 
-    Raises ConfigError when a secret's main key is not configured.
+    One whose secrets are sealed with a main key that is not configured says so in `sealed`; the others are none the worse.
     """
     return [_endpoint(row, sealer) for row in await connection.fetch(SQL.load, list(ids), now)]
 
 
 def _endpoint(row: asyncpg.Record, sealer: Sealer) -> Endpoint:
-    sealed = zip(row["sealed"] or (), row["sealing_keys"] or (), row["expire_at"] or (), strict=True)
+    secrets, sealed = _opened(row, sealer)
     return Endpoint(
         id=EndpointId(row["id"]),
         shard=Shard(row["shard"]),
         tenant=row["tenant"],
         url=row["url"],
         state=EndpointState(row["state"]),
-        secrets=tuple(Secret(sealer.open(data, key), expires_at) for data, key, expires_at in sealed),
+        secrets=secrets,
+        sealed=sealed,
         notification_email=row["notification_email"],
         additional_notification_emails=tuple(row["additional_notification_emails"]),
         payload_format=row["payload_format"],
@@ -153,6 +155,15 @@ def _endpoint(row: asyncpg.Record, sealer: Sealer) -> Endpoint:
             hung=row["hung"],
         ),
     )
+
+
+def _opened(row: asyncpg.Record, sealer: Sealer) -> tuple[tuple[Secret, ...], str | None]:
+    """Open an endpoint's secrets, all or none: without the old one a subscriber that still has it would refuse all."""
+    stored = zip(row["sealed"] or (), row["sealing_keys"] or (), row["expire_at"] or (), strict=True)
+    try:
+        return tuple(Secret(sealer.open(data, key), expires_at) for data, key, expires_at in stored), None
+    except ConfigError as error:
+        return (), str(error)
 
 
 async def changed_since(

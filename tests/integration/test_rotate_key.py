@@ -5,13 +5,16 @@ from typing import Any
 
 import standardwebhooks
 
-from dispatcher.admin import Admin
+from dispatcher.admin import Admin, Finding
+from dispatcher.admin.results import Cause
+from dispatcher.metrics import Metrics
+from dispatcher.model import EndpointId, EventId
 from dispatcher.sealing import Sealer, new_key
 from support.admin import open_admin
 from support.api import serving_api
 from support.command_line import Answer, command_line
 from support.receiver import Receiver
-from support.world import SECRET, insert_event, make_endpoint, working
+from support.world import SECRET, insert_event, make_endpoint, until, working
 
 
 def listed(*keys: str) -> str:
@@ -61,6 +64,31 @@ async def test_the_main_key_changes_while_a_worker_delivers(database: str, conne
         assert await sealed_with(connection) == {new.partition(":")[0]}
         for request in requests:
             standardwebhooks.Webhook(SECRET).verify(request.body, dict(request.headers))
+
+
+async def test_a_missing_main_key_hurts_only_whose_secrets_it_opens(database: str, connection: Any) -> None:
+    """The others get their events; theirs wait, with the reason, and go out once the key is there."""
+    lost, kept = new_key(), new_key()
+    async with Receiver() as receiver:
+        hit = await make_endpoint(connection, f"{receiver.url}/hit")
+        await seal(database, lost)
+        await make_endpoint(connection, f"{receiver.url}/well")
+        metrics = Metrics()
+        async with (
+            working(database, metrics=metrics, sealing__keys=listed(kept)),
+            open_admin(database, sealer=Sealer([kept])) as admin,
+        ):
+            event_id = EventId(await insert_event(connection))
+            (first,) = await receiver.wait_for(1)
+            found = {one.endpoint_id: one for one in (await admin.explain(event_id)).endpoints}
+            await until(lambda: metrics.registry.get_sample_value("dispatcher_endpoints_sealed") == 1, why="the gauge")
+        async with working(database, sealing__keys=listed(kept, lost)):
+            _, second = await receiver.wait_for(2)
+
+        assert (first.path, second.path) == ("/well", "/hit")
+        assert (found[EndpointId(hit)].finding, found[EndpointId(hit)].cause) == (Finding.WAITING, Cause.SEALED)
+        assert "sealed with a main key that is not configured" in found[EndpointId(hit)].why
+        assert await connection.fetchval("select count(*) from dispatcher.attempts") == 2
 
 
 async def test_progress_is_told_on_the_side(database: str, connection: Any) -> None:

@@ -94,7 +94,7 @@ def test_each_method_moves_its_number() -> None:
     metrics.fanned_out(matched=3, unmatched=1)
     metrics.overtaken("outbox", 2)
     metrics.due(7, oldest_age=1.5)
-    metrics.load(in_flight=1, held=2, lanes=3)
+    metrics.load(in_flight=1, held=2, lanes=3, sealed=1)
     metrics.shards_owned(256)
     metrics.leases_lost(4)
     metrics.noticed(NoticeKind.DELIVERIES_DEAD, 2)
@@ -111,6 +111,7 @@ def test_each_method_moves_its_number() -> None:
         "in_flight": 1.0,
         "held": 2.0,
         "lanes": 3.0,
+        "endpoints_sealed": 1.0,
         "shards_owned": 256.0,
         "lease_losses_total": 4.0,
         "oldest_unsent_mail_age_seconds": 9.0,
