@@ -142,11 +142,13 @@ class Definition(BaseModel):
 def _check_object(fields: Sequence[FieldDefinition], *, depth: int) -> None:
     if depth > DEEPEST:
         raise ValueError(f"objects are nested deeper than {DEEPEST}")
-    seen: set[str] = set()
+    seen: dict[str, bool] = {}
+    """Names, and whether one of them is there for all event types."""
     for field in fields:
-        if field.name in seen and field.types is None:  # of several with `types`, one may apply to each event type
+        # of several with `types` the first one for an event type is written
+        if field.name in seen and (field.types is None or seen[field.name]):
             raise ValueError(f"the field `{field.name}` is there twice")
-        seen.add(field.name)
+        seen[field.name] = seen.get(field.name, False) or field.types is None
         if field.fields is not None:
             _check_object(field.fields, depth=depth + 1)
 

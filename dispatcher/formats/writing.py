@@ -1,6 +1,7 @@
 """Writes events by a definition, which is compiled once: to functions that each return the JSON text of a value."""
 
 import base64
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -83,11 +84,16 @@ def _object(fields: Sequence[FieldDefinition], *, place: str) -> _Write:
         for number, field in enumerate(fields)
     ]
 
+    counts = Counter(key for key, _, _ in members)
+    repeated = frozenset(key for key, count in counts.items() if count > 1)
+
     def write(view: _View) -> str:
-        parts = []
+        parts, written = [], set()
         for key, types, value in members:
-            if types is not None and not matches(types, view.event.event_type):
+            if key in written or (types is not None and not matches(types, view.event.event_type)):
                 continue
+            if key in repeated:  # of several of one name the first that is for this event type
+                written.add(key)
             text = value(view)
             if text is not None:
                 parts.append(key + text)

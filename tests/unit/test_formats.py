@@ -102,6 +102,28 @@ def test_fields_keep_their_order_and_their_types() -> None:
     assert body(*fields, event=replace(EVENT, event_type="other")) == '{"z":1,"a":2}'
 
 
+def test_of_fields_of_one_name_the_first_for_an_event_type_is_written() -> None:
+    """So that the last one can be for all others; never two of them."""
+    fields = (
+        {"name": "data", "types": ["visit.*"], "payload": "missing", "optional": True},
+        {"name": "data", "types": ["user.*"], "constant": "user"},
+        {"name": "data", "types": ["*"], "payload": True},
+    )
+
+    assert body(*fields) == "{}"
+    assert body(*fields, event=replace(EVENT, event_type="user.created")) == '{"data":"user"}'
+    assert body(*fields, event=replace(EVENT, event_type="other")) == f'{{"data":{EVENT.payload}}}'
+
+
+@pytest.mark.parametrize("name", ["vsee/1.0", "vsee/2.0"])
+@pytest.mark.parametrize("event_type", ["test.created", "dispatcher.endpoint.failing", "billing.done"])
+def test_vsee_leaves_nothing_out_of_events_that_it_does_not_know(name: str, event_type: str) -> None:
+    """The whole payload is their data."""
+    written = json.loads(resolve(name).body(replace(EVENT, event_type=event_type)))
+
+    assert written["data"] == json.loads(EVENT.payload)
+
+
 @pytest.mark.parametrize(
     "field, says",
     [
@@ -161,6 +183,11 @@ def test_a_bad_field_is_refused_with_its_place(field: dict[str, Any], place: str
         pytest.param({"deprecated": "soon"}, "deprecated", id="date"),
         pytest.param(
             {"fields": [{"name": "a", "constant": 1}, {"name": "a", "constant": 2}]}, "the whole", id="field twice"
+        ),
+        pytest.param(
+            {"fields": [{"name": "a", "constant": 1}, {"name": "a", "constant": 2, "types": ["b"]}]},
+            "the whole",
+            id="field that is never written",
         ),
     ],
 )
