@@ -75,9 +75,10 @@ class Merge:
         self._key = key
 
     async def run(self, limit: int, *, most: int) -> list[Sifted]:
-        """Return the next rows, at most `limit`, having looked at `most` or a few more."""
+        """Return the next rows, at most `limit`, having looked at `most` or a few more; at least it comes further."""
         found: list[Sifted] = []
         examined = 0
+        start = [source.place for source in self._sources]
         while len(found) < limit:
             live = [source for source in self._sources if not source.is_done]
             if not live:
@@ -85,7 +86,7 @@ class Merge:
             source = max(live, key=lambda one: self._key(one.next))
             if source.rows:
                 found.append(source.take())
-            elif examined < most:
+            elif examined < most or [one.place for one in self._sources] == start:
                 examined += await source.fill(limit + 1, most=most - examined)
             else:
                 break

@@ -31,16 +31,9 @@ async def fill(connection: Any) -> None:
     await connection.execute("create temporary table made (like dispatcher.finished_deliveries)")
     await connection.execute(MADE, ROWS, DAYS, DEAD, RARE_ID)
     for back in range(DAYS, 0, -1):
-        for parent, rows in (("outbox", EVENTS), ("finished_deliveries", FINISHED), ("attempts", ATTEMPTS)):
-            day, name = await connection.fetchrow(DAY, back, parent)
-            await connection.execute(
-                f"create table dispatcher.{name} (like dispatcher.{parent} including defaults including constraints)"
-            )
-            await connection.execute(f"insert into dispatcher.{name} {rows}", back)
-            await connection.execute(
-                f"alter table dispatcher.{parent} attach partition dispatcher.{name} "
-                f"for values from ('{day} 00:00:00+00') to ('{day}'::date + 1)"
-            )
+        # what is made and filled in one transaction needs no WAL
+        async with connection.transaction():
+            await _fill_day(connection, back)
     await connection.execute(PENDING_ROWS, PENDING, ROWS)
     await connection.execute(FRESH_ATTEMPTS, FRESH)
     await connection.execute(
@@ -51,6 +44,19 @@ async def fill(connection: Any) -> None:
         "cross join lateral (select now() - make_interval(mins => n * 20) as at) as instant"
     )
     await connection.execute("analyze")
+
+
+async def _fill_day(connection: Any, back: int) -> None:
+    for parent, rows in (("outbox", EVENTS), ("finished_deliveries", FINISHED), ("attempts", ATTEMPTS)):
+        day, name = await connection.fetchrow(DAY, back, parent)
+        await connection.execute(
+            f"create table dispatcher.{name} (like dispatcher.{parent} including defaults including constraints)"
+        )
+        await connection.execute(f"insert into dispatcher.{name} {rows}", back)
+        await connection.execute(
+            f"alter table dispatcher.{parent} attach partition dispatcher.{name} "
+            f"for values from ('{day} 00:00:00+00') to ('{day}'::date + 1)"
+        )
 
 
 ENDPOINTS: Final = """
