@@ -108,9 +108,9 @@ async def run(options: Options) -> Result:
                     streams.append(await _stream(stage, options, bad=name != "alone"))
                     shown.step()
             await _await_good(stage, options)
+            await stage.receiver.ask(options.deadline, behave={})
         arrivals, verified = await stage.arrivals()
         shown.checked += await stage.check_recorded(arrivals, verified=verified)
-        await stage.receiver.ask(options.deadline, behave={})
         bare += await post_bare(stage, BARE)
     cases = [
         Case(name=name, runs=tuple(bare.beside(_figures(stream, arrivals)) for stream in streams))

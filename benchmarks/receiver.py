@@ -40,6 +40,8 @@ class Book:
 
     def __init__(self) -> None:
         self.behaviours: Mapping[bytes, str | float] = {}
+        self.hanging: list[asyncio.Transport] = []
+        """Connections that may never get an answer."""
         self.expect(0, sample_every=0)
 
     def expect(self, count: int, *, sample_every: int) -> None:
@@ -50,6 +52,13 @@ class Book:
         self.keys: list[bytes] = []
         self.times: list[float] = []
         self.samples: list[dict[str, Any]] = []
+
+    def behave(self, behaviours: Mapping[str, str | float]) -> None:
+        """Answer some paths otherwise than at once from now on; who waited for what was before is hung up on."""
+        self.behaviours = {path.encode(): behaviour for path, behaviour in behaviours.items()}
+        for transport in self.hanging:
+            transport.abort()
+        self.hanging.clear()
 
     def enter(self, path: bytes, head: bytes, body: bytes) -> None:
         """Note one request."""
@@ -109,7 +118,10 @@ class Server(asyncio.Protocol):
                 self._misbehave(behaviour)
 
     def _misbehave(self, behaviour: str | float) -> None:
+        assert self._transport is not None
         loop = asyncio.get_running_loop()
+        if behaviour in {HANG, DRIP}:
+            self._book.hanging.append(self._transport)
         match behaviour:
             case float() | int():
                 loop.call_later(behaviour, self._write, self._answer)
@@ -150,7 +162,7 @@ async def serve() -> None:
                 book.expect(count, sample_every=sample_every)
                 say(ready=True)
             case {"behave": behaviours}:
-                book.behaviours = {path.encode(): behaviour for path, behaviour in behaviours.items()}
+                book.behave(behaviours)
                 say(ready=True)
             case {"count": True}:
                 say(count=book.count)

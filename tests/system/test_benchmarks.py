@@ -4,10 +4,14 @@ import asyncio
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import orjson
 import pytest
 
+from benchmarks import events, plot
+from benchmarks.errors import BenchmarkError
+from benchmarks.stage import check
 from dispatcher.embedded import EmbeddedPostgres
 
 ROOT = Path(__file__).parents[2]
@@ -15,7 +19,15 @@ ROOT = Path(__file__).parents[2]
 WITHIN = 120.0
 """Seconds; some on a quiet machine."""
 
-pytestmark = pytest.mark.system
+SCENARIOS = {
+    "throughput": ("throughput", "--events=300", "--endpoints=3", "--runs=1", "--rate=500", "--https"),
+    "latency": ("latency", "--rate=100", "--seconds=1", "--runs=1", "--full=300", "--endpoints=2"),
+    "isolation": ("isolation", "--good=3", "--rate=100", "--seconds=1", "--waiting=500", "--runs=1"),
+    "backlog": ("backlog", "--pending=2000", "--events=200", "--runs=1", "--endpoints=3"),
+    "scale": ("scale", "--workers=2", "--events=300", "--endpoints=16", "--runs=1"),
+    "soak": ("soak", "--seconds=3", "--pending=100", "--endpoints=2", "--bare=100"),
+    "sparse": ("sparse", "--endpoints=100", "--hosts=3", "--runs=1"),
+}
 
 
 async def run_benchmark(*arguments: str) -> tuple[int, str]:
@@ -40,25 +52,31 @@ async def run_benchmark(*arguments: str) -> tuple[int, str]:
     return process.returncode, output.decode()
 
 
-@pytest.mark.parametrize("load", [(), ("--rate", "500")], ids=["backlog", "stream"])
-async def test_throughput_delivers_each_event_once(
-    postgres_server: EmbeddedPostgres, tmp_path: Path, load: tuple[str, ...]
+@pytest.mark.system
+@pytest.mark.parametrize("arguments", SCENARIOS.values(), ids=SCENARIOS.keys())
+async def test_a_scenario_delivers_each_event_once(
+    postgres_server: EmbeddedPostgres, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    """Every event of every run arrives once, rightly signed, and every figure is there."""
-    file = tmp_path / "figures.json"
+    """All that was meant to arrive did, once and rightly signed; figures and plot are there."""
+    file, drawing = tmp_path / "figures.json", tmp_path / "plot.svg"
     server = postgres_server.url_of("postgres")
 
-    code, output = await run_benchmark(
-        "throughput", "--events=300", "--endpoints=3", "--runs=2", f"--postgres={server}", f"--json={file}", *load
-    )
+    code, output = await run_benchmark(*arguments, f"--postgres={server}", f"--json={file}", f"--plot={drawing}")
 
     assert code == 0, output
-    runs: list[dict[str, Any]] = orjson.loads(file.read_bytes())["runs"]
-    assert [(run["delivered"], run["lost"], run["duplicates"]) for run in runs] == [(300, 0, 0)] * 2
-    assert all(run["verified"] >= 50 for run in runs)
-    assert all(run["ratio"] > 0 and run["postgres_cpu"] is not None for run in runs)
+    result: dict[str, Any] = orjson.loads(file.read_bytes())
+    checked = result["checked"]
+    assert (checked["lost"], checked["duplicates"]) == (0, 0)
+    assert checked["delivered"] >= 100
+    assert checked["verified"] >= 10
+    for case in result["cases"]:
+        for run in case["runs"]:
+            assert run["ratio"] > 0
+            assert min(run["postgres_cpu"], run["receiver_cpu"], run["wal_bytes"]) >= 0
+    assert ET.parse(drawing).getroot().tag.endswith("svg")
 
 
+@pytest.mark.system
 async def test_an_unreachable_server_is_told_in_a_sentence() -> None:
     """A wrong --postgres ends with a message, not with a traceback."""
     code, output = await run_benchmark("throughput", "--postgres=postgresql://127.0.0.1:1/none")
@@ -66,3 +84,32 @@ async def test_an_unreachable_server_is_told_in_a_sentence() -> None:
     assert code == 1
     assert "No connection to the server of --postgres" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    "arrived",
+    [[b"/a 1"], [b"/a 1", b"/b 2", b"/b 2"], [b"/a 1", b"/b 2", b"/c 3"], [b"/a 1", b"/a 2"]],
+    ids=["lost", "doubled", "a stranger", "the wrong endpoint"],
+)
+def test_what_did_not_arrive_as_meant_is_an_error(arrived: list[bytes]) -> None:
+    """A run in which anything is lost, doubled, unknown or misdirected has no figures."""
+    with pytest.raises(BenchmarkError):
+        check(arrived, {b"/a 1", b"/b 2"}, verified=0)
+
+
+@pytest.mark.parametrize("number", [0, 9, 12345])
+def test_a_payload_made_by_the_database_is_the_producers(number: int) -> None:
+    """What stands around the number is the same, up to the digits that the filling makes up for."""
+    before, after = events.payload_around(300)
+
+    payload = f"{before}{number}{after}"
+
+    assert payload.replace("x", "") == events.payload(number, 300).replace("x", "")
+    assert len(payload) == len(events.payload(0, 300)) + len(str(number)) - 1
+
+
+def test_a_chart_of_nothing_is_drawn() -> None:
+    """A figure that could not be measured leaves an empty chart, not a failure."""
+    drawing = plot.draw([plot.Chart(title="<nothing>", across="&", series=(plot.Series("none", ()),))])
+
+    assert ET.fromstring(drawing).tag.endswith("svg")
