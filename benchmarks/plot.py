@@ -57,7 +57,7 @@ class _Axes:
     """Where points of a chart lie."""
 
     def __init__(self, chart: Chart) -> None:
-        xs = [x for line in chart.series for x, _ in line.points] or [0.0]
+        xs = [*(x for line in chart.series for x, _ in line.points), *(place for place, _ in chart.marks)] or [0.0]
         ys = [y for line in chart.series for _, y in line.points] or [0.0]
         self.low, self.high = min(xs), max(xs)
         if chart.labels:
