@@ -7,14 +7,14 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from dispatcher.egress import Request
-from dispatcher.model import EndpointId, Outcome, Unreachable, UnreachableReason
+from dispatcher.model import EndpointId, Unreachable, UnreachableReason
 from dispatcher.prune import Prune, Retention
 from dispatcher.store import statistics as store
 from dispatcher.store.pool import open_pool
 from dispatcher.store.statistics import Load
 from dispatcher.tally import LATENCIES, EndpointQuarter, Minute
 from support.clock import FakeClock
+from support.receiver import Receiver
 from support.steps import WAY, answered, early_clock, stepping
 from support.world import finished, insert_events, make_endpoint, working
 
@@ -26,14 +26,6 @@ NOON = 1_767_268_800
 def clock() -> FakeClock:
     """A clock that begins in the past."""
     return early_clock()
-
-
-class Answering:
-    """A sender whose requests are all answered well."""
-
-    async def send(self, _: Request) -> Outcome:
-        """Answer."""
-        return answered()
 
 
 async def rows(connection: Any, resolution: int) -> list[Any]:
@@ -141,9 +133,8 @@ async def test_deaths_without_an_attempt_are_counted(database: str, connection: 
 
 async def test_a_drained_worker_has_written_everything(database: str, connection: Any) -> None:
     """Also what came in since the last round."""
-    sender = Answering()
-    await make_endpoint(connection, "https://example.com/")
-    async with working(database, roles=("deliver",), sender=sender):
+    async with Receiver() as receiver, working(database, roles=("deliver",)):
+        await make_endpoint(connection, f"{receiver.url}/hook")
         await insert_events(connection, 20)
         await finished(connection, 20)
 
