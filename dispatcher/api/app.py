@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from dispatcher.admin import Admin
-from dispatcher.api import attempts, catalog, docs, event_types, events, replays, webhooks
+from dispatcher.api import attempts, catalog, docs, event_types, events, portal, replays, webhooks
 from dispatcher.api.limits import Buckets
 from dispatcher.api.operations import ADMIN, BUCKETS, Operation, route
 from dispatcher.api.problems import as_problems
@@ -20,6 +20,7 @@ OPERATIONS: Final[Sequence[Operation]] = (
     *events.OPERATIONS,
     *event_types.OPERATIONS,
     *catalog.OPERATIONS,
+    *portal.OPERATIONS,
 )
 
 LONGEST: Final = 60.0

@@ -41,6 +41,7 @@ TAGS: Final[Mapping[str, str]] = {
     "Replays": "Sending many of them again.",
     "Events": "For producers that have no SQL.",
     "Event types": "What can be subscribed to.",
+    "Pages": "For people, in a browser.",
 }
 
 OPERATIONAL: Final[Mapping[OperationalType, type[BaseModel]]] = {

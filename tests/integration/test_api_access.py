@@ -180,3 +180,21 @@ async def test_a_lost_database_is_no_fault_of_the_caller(postgres_server: Embedd
         assert (before.status, lost.status, after.status) == (200, 503, 200)
         assert lost.headers["Retry-After"] == "5"
         assert lost.problem["title"] == "The service cannot reach its database"
+
+
+async def test_a_link_for_people_is_made(api: Client) -> None:
+    """For the tenant of the call, and for as long as asked."""
+    made = await api.ok("POST", "/v1/portal-link", {"expiresInSeconds": 600})
+    usual = await api.ok("POST", "/v1/portal-link")
+
+    token = made["url"].partition("/portal/enter?token=")[2]
+    assert await api.admin.tenant_of_link(token) == "acme" == made["tenant"]
+    assert made["expiresDate"] < usual["expiresDate"]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 2592001, "600", None], ids=str)
+async def test_a_link_for_too_long_is_refused(api: Client, seconds: Any) -> None:
+    """At its place in the body."""
+    answer = await api("POST", "/v1/portal-link", {"expiresInSeconds": seconds})
+
+    assert (answer.status, answer.problem["errors"][0]["pointer"]) == (422, "/expiresInSeconds")

@@ -260,7 +260,7 @@ async def test_a_form_from_elsewhere_is_refused(served: Served, headers: dict[st
     page = await visitor.get("/")
     fields = {} if token == "own" else {"form_token": token}
 
-    answer = await visitor.submit(page, "/sign-out", headers=headers, **fields)
+    answer = await visitor.submit(page, "/sign-out", sending=headers, **fields)
 
     assert answer.status == 409
     assert "did not come from a page of your session" in answer.text
@@ -282,7 +282,7 @@ async def test_a_form_as_browsers_send_it_is_taken(served: Served) -> None:
     visitor = await served.operator()
     headers = {"Sec-Fetch-Site": "same-origin", "Origin": served.ops}
 
-    answer = await visitor.submit(await visitor.get("/"), "/sign-out", headers=headers)
+    answer = await visitor.submit(await visitor.get("/"), "/sign-out", sending=headers)
 
     assert answer.path == "/sign-in"
 
@@ -309,7 +309,7 @@ async def test_a_trusted_proxy_names_the_operator(database: str) -> None:
     async with serving_pages(database, access=headed()) as served:
         visitor = served.visitor()
         answer = await visitor.get("/", headers={"X-User": "bob"})
-        form = await visitor.get("/sign-in", headers={"X-User": "bob"})
+        form = await visitor.get("/sign-in", sending={"X-User": "bob"})
 
     assert (answer.status, form.status) == (200, 404)
     assert "signed in as bob" in answer.text
@@ -369,7 +369,7 @@ async def test_a_proxy_tells_for_whom_it_asks(database: str, told: str, address:
     async with serving_pages(database, access=access) as served:
         visitor = served.visitor()
         page = await visitor.get("/sign-in")
-        await visitor.submit(page, "/sign-in", headers={"X-Forwarded-For": told}, name=OPERATOR, password=PASSWORD)
+        await visitor.submit(page, "/sign-in", sending={"X-Forwarded-For": told}, name=OPERATOR, password=PASSWORD)
 
         entry = (await served.admin.audit_page()).entries[0]
 

@@ -114,8 +114,12 @@ async def fail(database: str, served: Served, tenant: str, webhook: EndpointId) 
         delivery = await pending_of(connection, event)
         await attempt(connection, delivery, status=503, next_in=60)
         await connection.execute(
-            "update dispatcher.endpoint_health set failing_since = now(), last_failure_at = now(), "
-            "last_error = 'answered 503' where endpoint_id = $1",
+            """
+            insert into dispatcher.endpoint_health (endpoint_id, failing_since, last_failure_at, last_error)
+            values ($1, now(), now(), 'answered 503')
+            on conflict (endpoint_id) do update
+            set failing_since = now(), last_failure_at = now(), last_error = 'answered 503'
+            """,
             webhook,
         )
     finally:

@@ -186,8 +186,8 @@ class Visitor:
         """Look at a page."""
         return await self("GET", path, **options)
 
-    async def submit(self, page: Answer, action: str, /, headers: Any = None, **fields: Any) -> Answer:
-        """Send a form of a page, with these fields filled in (null leaves one out)."""
+    async def submit(self, page: Answer, action: str, /, sending: Any = None, **fields: Any) -> Answer:
+        """Send a form of a page, with these fields filled in (null leaves one out); `sending`: headers."""
         form = page.page.form(action)
         sent = form.fields | fields
         pairs = [
@@ -198,7 +198,7 @@ class Visitor:
         ]
         if form.method == "get":
             return await self("GET", form.action or urlsplit(page.path).path, params=pairs)
-        return await self("POST", form.action, data=aiohttp.FormData(pairs), headers=headers)
+        return await self("POST", form.action, data=aiohttp.FormData(pairs), headers=sending)
 
     async def sign_in(self, name: str = OPERATOR, password: str = PASSWORD) -> Answer:
         """Sign in as a person does."""

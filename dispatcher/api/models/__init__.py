@@ -16,6 +16,7 @@ from dispatcher.api.models.deliveries import (
     SendQuery,
 )
 from dispatcher.api.models.events import Event, EventBatch, EventTypes, Explanation, NewEvent, SentEvent, SentEvents
+from dispatcher.api.models.portal import PortalLink, PortalLinkDraft
 from dispatcher.api.models.webhooks import (
     CreatedWebhook,
     Listing,
@@ -38,6 +39,8 @@ __all__ = [
     "Explanation",
     "Listing",
     "NewEvent",
+    "PortalLink",
+    "PortalLinkDraft",
     "ProblemShown",
     "Replay",
     "ReplayCount",
