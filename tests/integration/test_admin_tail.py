@@ -41,9 +41,10 @@ async def test_each_look_shows_what_came_since(admin: Admin, connection: Any) ->
     assert [first] == [one.delivery_id for one in begin.attempts]
     assert begin.left_out is None
     assert later[::-1] == [one.delivery_id for one in second.attempts]
-    assert [
-        (one.tenant, one.event_type, one.verdict, one.status) for one in second.attempts
-    ] == [("acme", "appointment.created", "give_up", 500), ("acme", "appointment.created", "done", 200)]
+    assert [(one.tenant, one.event_type, one.verdict, one.status) for one in second.attempts] == [
+        ("acme", "appointment.created", "give_up", 500),
+        ("acme", "appointment.created", "done", 200),
+    ]
     assert (third.attempts, second.left_out, third.left_out) == ((), 0, 0)
 
 
