@@ -7,7 +7,7 @@ from typing import Final
 import orjson
 from aiohttp import web
 
-from dispatcher.admin import TailFilter
+from dispatcher.admin import Tail, TailFilter
 from dispatcher.console import asking, rendering
 from dispatcher.console.pages.deliveries import ERROR_CLASSES
 from dispatcher.console.view import Page, View
@@ -59,13 +59,18 @@ async def stream(view: View) -> web.StreamResponse:
         return web.Response(status=503, text="Too many live tails are open.", headers={"Retry-After": "30"})
     chosen = _filter(view)
     mark = view.request.headers.get("Last-Event-ID") or view.given("mark")
+    # before anything is sent: what cannot be meant is refused here
+    tail = await view.admin.attempts_since(mark, chosen, limit=SHOWN)
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
     await response.prepare(view.request)
     me = object()
     streams.add(me)
     try:
         async with asyncio.timeout(LONGEST):
-            await _send(view, response, chosen, mark)
+            while True:
+                await response.write(_told(view, tail))
+                await view.request.app[SLEEP](EVERY)
+                tail = await view.admin.attempts_since(tail.mark, chosen, limit=SHOWN)
     except (TimeoutError, ConnectionError):  # long enough; or the browser is gone
         pass
     finally:
@@ -73,21 +78,13 @@ async def stream(view: View) -> web.StreamResponse:
     return response
 
 
-async def _send(view: View, response: web.StreamResponse, chosen: TailFilter, mark: str | None) -> None:
-    while True:
-        try:
-            tail = await view.admin.attempts_since(mark, chosen, limit=SHOWN)
-        except InvalidInput:  # a mark that is none: begin anew
-            mark = None
-            continue
-        first, mark = mark is None, tail.mark
-        if tail.attempts and not first:
-            rows = rendering.render("tail_rows.html", attempts=tail.attempts, url=view.url, has=view.has, view=view)
-            data = orjson.dumps({"rows": rows, "leftOut": tail.left_out}).decode()
-            await response.write(f"event: attempts\nid: {mark}\ndata: {data}\n\n".encode())
-        else:
-            await response.write(f": nothing\nid: {mark}\n\n".encode())
-        await view.request.app[SLEEP](EVERY)
+def _told(view: View, tail: Tail) -> bytes:
+    """Write what one look brought; the page that begins has the latest attempts already."""
+    if not tail.attempts or tail.left_out is None:
+        return f": nothing\nid: {tail.mark}\n\n".encode()
+    rows = rendering.render("tail_rows.html", attempts=tail.attempts, url=view.url, has=view.has, view=view)
+    data = orjson.dumps({"rows": rows, "leftOut": tail.left_out}).decode()
+    return f"event: attempts\nid: {tail.mark}\ndata: {data}\n\n".encode()
 
 
 def _filter(view: View) -> TailFilter:
