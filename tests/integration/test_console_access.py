@@ -309,7 +309,7 @@ async def test_a_trusted_proxy_names_the_operator(database: str) -> None:
     async with serving_pages(database, access=headed()) as served:
         visitor = served.visitor()
         answer = await visitor.get("/", headers={"X-User": "bob"})
-        form = await visitor.get("/sign-in", sending={"X-User": "bob"})
+        form = await visitor.get("/sign-in", headers={"X-User": "bob"})
 
     assert (answer.status, form.status) == (200, 404)
     assert "signed in as bob" in answer.text
@@ -387,7 +387,7 @@ async def test_every_answer_is_protected(served: Served) -> None:
     answers = [
         await operator.get("/"),
         await operator.get("/nowhere"),
-        await operator("PUT", "/"),
+        await operator.get("/sign-out"),
         await operator("POST", "/sign-out"),
         await operator.get("/static/console.css"),
         await operator.get("/static/nothing.css"),
