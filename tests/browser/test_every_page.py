@@ -1,0 +1,96 @@
+"""Every page, full of things: no barrier, room on a telephone, keys reach all of it, and it can be read without scripts.
+
+Pages are found by themselves; a new collection needs a sample in `support/lively.py`.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from dispatcher.console.pages import PAGES
+from support.browser import MARKS, PHONE, Open, showing
+from support.console import Console
+from support.lively import Lively, is_page, lively
+
+pytestmark = MARKS
+
+NAMES = sorted(page.name for page in PAGES if is_page(page))
+PORTAL_NAMES = sorted(page.name for page in PAGES if is_page(page) and page.in_portal)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def world(database: str) -> AsyncIterator[Lively]:
+    """Where much has happened."""
+    async with lively(database) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def console(world: Lively) -> Console:
+    """The console that shows it."""
+    return world.console
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def by_link(browser: Browser, world: Lively) -> Any:
+    """The cookies of somebody who came by a tenant's link."""
+    async with showing(browser, [world.console.api]) as screen:
+        await screen.go(world.portal)
+        return await screen.state()
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_no_page_keeps_anybody_out(open_screen: Open, signed_in: Any, world: Lively, name: str) -> None:
+    """In light, on a desk: no barrier, nothing sticks out, and keys reach all there is to act upon."""
+    screen = await open_screen(state=signed_in)
+
+    status = await screen.go(world.pages()[name])
+
+    assert status == 200
+    assert await screen.barriers() == []
+    assert await screen.overflowing() == []
+    assert await screen.unreachable() == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_every_page_fits_a_telephone(open_screen: Open, signed_in: Any, world: Lively, name: str) -> None:
+    """In dark, 360 pixels wide: no barrier, and nothing sticks out."""
+    screen = await open_screen(state=signed_in, colours="dark", size=PHONE)
+
+    status = await screen.go(world.pages()[name])
+
+    assert status == 200
+    assert await screen.barriers() == []
+    assert await screen.overflowing() == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_every_page_can_be_read_without_scripts(
+    open_screen: Open, signed_in: Any, world: Lively, name: str
+) -> None:
+    """Headings and words are there; nothing waits for a script to come."""
+    screen = await open_screen(state=signed_in, scripts="off")
+
+    status = await screen.go(world.pages()[name])
+
+    assert status == 200
+    assert len(await screen.page.locator("main").inner_text()) > 40
+    assert await screen.page.locator("h1").count() == 1
+    assert await screen.page.locator("[hx-trigger~=load]").count() == 0
+
+
+@pytest.mark.parametrize("name", PORTAL_NAMES)
+async def test_no_page_of_the_portal_keeps_anybody_out(
+    open_screen: Open, by_link: Any, world: Lively, name: str
+) -> None:
+    """A tenant's people see the same pages, on a telephone."""
+    screen = await open_screen(state=by_link, size=PHONE)
+
+    status = await screen.go(world.console.api + world.portal_pages()[name])
+
+    assert status == 200
+    assert await screen.barriers() == []
+    assert await screen.overflowing() == []
