@@ -137,6 +137,17 @@ _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _MAX_NAME_LENGTH = 253  # RFC 1035: 255 bytes on the wire
 _MAX_PORT = 65535
+
+_OTHERS_PORTS = frozenset(
+    int(port)
+    for port in (  # noqa: SIM905 - a list of them would be eighty lines
+        "1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 110 111 113 115 117 119 123 135 137 "
+        "139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554 556 563 587 601 636 989 990 993 995 1719 1720 "
+        "1723 2049 3659 4045 4190 5060 5061 6000 6566 6665 6666 6667 6668 6669 6679 6697 10080"
+    ).split()
+)
+"""Of other protocols, whose servers may take a POST for commands (a mail, a job): what browsers refuse, too (Fetch
+Standard, "port blocking")."""
 _KEPT = "/?:@!$&'()*+,;=-._~%[]"
 
 
@@ -203,6 +214,10 @@ def _port(port: str | None) -> str:
         return ""
     if not re.fullmatch("[1-9][0-9]{0,4}", port) or int(port) > _MAX_PORT:
         raise _refused(f"has the port `{port[:20]}`. Give a number from 1 to 65535, or leave it out with its colon")
+    if int(port) in _OTHERS_PORTS:
+        raise _refused(
+            f"has the port `{port}`, which belongs to another protocol than HTTP. Use another one, best of all 443"
+        )
     return f":{port}"
 
 

@@ -205,6 +205,7 @@ def test_urls_are_kept_as_far_as_possible(url: str, used: str) -> None:
         pytest.param("https://example.com\\@127.0.0.1/", "backslash", id="backslash"),
         pytest.param("https://example.com:0/", "port `0`", id="port 0"),
         pytest.param("https://example.com:65536/", "port `65536`", id="port too large"),
+        pytest.param("https://example.com:25/", "port `25`, which belongs to another protocol", id="port of mail"),
         pytest.param("https://example.com:/", "port ``", id="port empty"),
         pytest.param("https://example.com:\uff1443/", "port", id="port full-width"),
         pytest.param("https://example.com:80:80/", "port", id="two ports"),
