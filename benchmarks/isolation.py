@@ -19,7 +19,7 @@ from benchmarks.receiver import DRIP, HANG
 from benchmarks.result import Case, Figures, Result, Wish
 from benchmarks.stage import Arrival, Note, Setting, Stage, open_stage
 from benchmarks.throughput import warm_up
-from benchmarks.waiting import percentile, tell, waits
+from benchmarks.waiting import commit_time, percentile, tell, waits
 
 BEAT: Final = 0.005
 """Seconds between the producer's transactions."""
@@ -190,6 +190,7 @@ def _figures(stream: Stream, arrivals: Sequence[Arrival]) -> Figures:
         **tell(_waits(stream, arrivals)),
         "per_second": None,
         "producer_late": 1e3 * stream.late,
+        "commit": commit_time(stream.notes),
     }
 
 

@@ -14,7 +14,7 @@ from benchmarks.plot import Chart, Series
 from benchmarks.result import Case, Figures, Result, Wish
 from benchmarks.stage import Setting, Stage, open_stage
 from benchmarks.throughput import deliver_backlog, warm_up
-from benchmarks.waiting import tell, waits
+from benchmarks.waiting import commit_time, tell, waits
 
 SHARES: Final = {"a tenth": 0.1, "a third": 1 / 3, "two thirds": 2 / 3}
 """Of the full rate, that are taken where no rates are given."""
@@ -102,6 +102,7 @@ async def _measure(stage: Stage, shown: Play, rate: float, *, seconds: float, ba
         **tell(waits(arrivals, notes.of)),
         "offered_per_second": rate,
         "producer_late": 1e3 * notes.late,
+        "commit": commit_time(notes.of),
     }
 
 

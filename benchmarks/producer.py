@@ -51,8 +51,8 @@ async def insert_all(connection: Any, wanted: dict[str, Any]) -> None:
 async def stream(connection: Any, wanted: dict[str, Any]) -> float:
     """Write events at a steady rate, a transaction every `beat` seconds, whatever becomes of them.
 
-    Notes of each event the instant it was due and the one just before its commit. A producer that falls behind catches
-    up, and leaves nothing out. Returns how far it fell behind at most, in seconds.
+    Notes of each event when its commit began and when that had returned. A producer that falls behind catches up, and
+    leaves nothing out. Returns how far it fell behind at most, in seconds.
     """
     count, rate, beat = wanted["events"], wanted["rate"], wanted["beat"]
     started, written, late = time.monotonic(), 0, 0.0
@@ -63,11 +63,10 @@ async def stream(connection: Any, wanted: dict[str, Any]) -> float:
         if numbers:
             async with connection.transaction():
                 ids = await insert(connection, numbers, wanted)
-                now = time.monotonic()
-            notes += [
-                f"{id_} {started + number / rate:.6f} {now:.6f}\n" for id_, number in zip(ids, numbers, strict=True)
-            ]
-            late = max(late, now - started - written / rate)
+                begun = time.monotonic()
+            done = time.monotonic()
+            notes += [f"{id_} {begun:.6f} {done:.6f}\n" for id_ in ids]
+            late = max(late, begun - started - written / rate)
             written = due
         await asyncio.sleep(max(0.0, beat - (time.monotonic() - started) % beat))
     Path(wanted["notes"]).write_text("".join(notes))  # noqa: ASYNC240 - there is nothing else to do

@@ -19,6 +19,7 @@ FIGURES: Final = {
     "p95": ("commit to arrival, p95, ms", 1),
     "p99": ("commit to arrival, p99, ms", 1),
     "max": ("commit to arrival, longest, ms", 1),
+    "commit": ("of that the commit itself, p50, ms", 1),
     "producer_late": ("producer behind its schedule at most, ms", 1),
     "first_seconds": ("from the start of the service to the first arrival, s", 2),
     "dispatcher_cpu": ("dispatcher CPU, µs a delivery", 1),

@@ -204,8 +204,10 @@ def check(arrived: list[bytes], meant: set[bytes], *, verified: int) -> Checked:
 class Note:
     """What the producer knows of an event; instants are on the monotonic clock."""
 
-    due: float
     committing: float
+    """Just before the commit."""
+    committed: float
+    """When it had returned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +223,7 @@ class Notes:
 def read_notes(file: Path) -> dict[bytes, Note]:
     """Read what the producer noted."""
     lines = (line.split() for line in file.read_bytes().splitlines())
-    return {id_: Note(float(due), float(committing)) for id_, due, committing in lines}
+    return {id_: Note(float(committing), float(committed)) for id_, committing, committed in lines}
 
 
 @asynccontextmanager

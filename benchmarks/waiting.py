@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
+from statistics import median
 
 from benchmarks.result import Figures
 from benchmarks.stage import Arrival, Note
@@ -10,6 +11,11 @@ from benchmarks.stage import Arrival, Note
 def waits(arrivals: Iterable[Arrival], notes: Mapping[bytes, Note]) -> list[float]:
     """List the milliseconds from just before each event's commit until its request was read; at most a commit too long."""
     return [1e3 * (arrival.at - notes[arrival.key.rpartition(b" ")[2]].committing) for arrival in arrivals]
+
+
+def commit_time(notes: Mapping[bytes, Note]) -> float:
+    """Take the median of the milliseconds that the producer's commits took: they are a part of each wait."""
+    return 1e3 * median(note.committed - note.committing for note in notes.values())
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
