@@ -5,19 +5,23 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 # three at once, two of them for the tests that start processes; then, alone, those that compare times
-PYTEST = $(BIN)/pytest -n 3 --dist loadgroup -m "not quiet" $(1) && $(BIN)/pytest -m quiet $(1)
+PYTEST = $(BIN)/pytest -n 3 --dist loadgroup -m "$(1)" $(2) && $(BIN)/pytest -m quiet $(2)
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test screenshots check format clean
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Show the whole thing on this machine, with its own Postgres
 	@$(BIN)/dispatcher demo
 
 test: $(READY) ## Run the tests, on the embedded Postgres and on an installed one
-	@$(call PYTEST,--postgres=embedded)
-	@if PYTHONPATH=tests $(BIN)/python -m support.postgres; then $(call PYTEST,--postgres=system); fi
+	@$(call PYTEST,not quiet,--postgres=embedded)
+	@if PYTHONPATH=tests $(BIN)/python -m support.postgres; then \
+	  $(call PYTEST,not quiet and not browser,--postgres=system); fi
+
+screenshots: $(READY) ## Take pictures of the console's pages into docs/screenshots
+	@PYTHONPATH=tests $(BIN)/python -m support.screenshots docs/screenshots
 
 check: $(READY) ## Run all that CI runs: ruff, mypy, import-linter, the tests
 	@$(BIN)/ruff check
