@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from dispatcher.admin import checks
 from dispatcher.admin.base import Base
-from dispatcher.errors import InvalidInput
+from dispatcher.errors import Conflict, InvalidInput
 from dispatcher.store import answers as store
 
 FIELD = "idempotency_key"
@@ -53,18 +53,21 @@ class OnceAdmin(Base):
     ) -> tuple[Given, bool]:
         """Do the same for what speaks to others, which no transaction may wait for.
 
-        It is remembered after it was done: of two such calls at once, or after a crash in between, both can be done.
+        The key is claimed first; who comes meanwhile is told to ask again. A crash before the answer is remembered leaves
+        it claimed for two minutes, and then it can be done once more.
         """
         _check(key)
         async with self._transaction() as connection:
-            is_new = await store.reserve(connection, tenant, key, fingerprint=fingerprint, now=self._now())
-            if not is_new:
+            if not await store.reserve(connection, tenant, key, fingerprint=fingerprint, now=self._now()):
                 return await self._recalled(connection, tenant, key, fingerprint), True
-            await store.release(connection, tenant, key)
-        given = await act(self)
+        try:
+            given = await act(self)
+        except BaseException:
+            async with self._transaction() as connection:
+                await store.release(connection, tenant, key)
+            raise
         async with self._transaction() as connection:
-            if await store.reserve(connection, tenant, key, fingerprint=fingerprint, now=self._now()):
-                await store.remember(connection, tenant, key, status=given.status, body=self._sealer.seal(given.body))
+            await store.remember(connection, tenant, key, status=given.status, body=self._sealer.seal(given.body))
         return given, False
 
     async def _recalled(self, connection: Any, tenant: str, key: str, fingerprint: bytes) -> Given:
@@ -75,6 +78,10 @@ class OnceAdmin(Base):
                 "This idempotency key was used for another request within the last 24 hours. Use a new one for a new "
                 "request, and the same one only to repeat a request as it was.",
                 field=FIELD,
+            )
+        if not found.status:
+            raise Conflict(
+                "A request under this idempotency key is being carried out. Ask again in a while.", field=FIELD
             )
         return Given(found.status, self._sealer.open(found.body.data, found.body.key))
 

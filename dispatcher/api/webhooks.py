@@ -118,6 +118,7 @@ OPERATIONS: Final = (
         tag=TAG,
         body=models.WebhookDraft,
         creates=True,
+        conflicts=True,
         asks_others=_asks_subscriber,
         answers={200: Answer("The webhook, with its secret.", models.CreatedWebhook)},
         example={"url": "https://example.com/webhooks", "subscriptions": ["PATIENT_CREATED"]},

@@ -14,6 +14,11 @@ REMEMBERED = 86400.0
 """Seconds: the day within which people's own retries come."""
 
 
+LONGEST = 120.0
+"""Seconds that a request may take which is carried out outside of a transaction: several times its deadlines. Then whoever
+carried it out is taken for dead, and the key is free."""
+
+
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """An answer as it is kept."""
@@ -21,6 +26,7 @@ class Remembered:
     fingerprint: bytes
     """SHA-256 of the request."""
     status: int
+    """0: it is being carried out."""
     body: Sealed
 
 
@@ -28,7 +34,7 @@ async def reserve(
     connection: asyncpg.Connection, tenant: str, key: str, *, fingerprint: bytes, now: datetime | None
 ) -> bool:
     """Claim a key for a request; False if it is in use. Waits for another transaction that is about to use it."""
-    return bool(await connection.fetchval(SQL.reserve, tenant, key, fingerprint, now, REMEMBERED))
+    return bool(await connection.fetchval(SQL.reserve, tenant, key, fingerprint, now, REMEMBERED, LONGEST))
 
 
 async def recall(connection: asyncpg.Connection, tenant: str, key: str) -> Remembered | None:

@@ -1,11 +1,13 @@
 -- name: reserve
 -- Claim an idempotency key, or one whose time is over: $1 tenant, $2 key, $3 fingerprint, $4 now, $5 seconds for which it is
--- remembered. No row if it is in use; a second transaction waits here until the first one ends.
+-- remembered, $6 seconds for which what is not answered yet (status 0) may take. No row if it is in use; a second
+-- transaction waits here until the first one ends.
 insert into dispatcher.remembered_answers as remembered (tenant, key, fingerprint, status, sealed, given_at)
 values ($1, $2, $3, 0, '', coalesce($4, now()))
 on conflict (tenant, key) do update
   set fingerprint = excluded.fingerprint, given_at = excluded.given_at
-  where remembered.given_at <= coalesce($4, now()) - make_interval(secs => $5)
+  where remembered.given_at <= coalesce($4, now())
+    - make_interval(secs => case remembered.status when 0 then $6::float8 else $5::float8 end)
 returning true;
 
 -- name: recall

@@ -269,3 +269,49 @@ async def test_nobody_is_asked_while_a_transaction_is_open(database: str) -> Non
             await admin.once("acme", "key", b"print", act)
 
         assert receiver.received == []
+
+
+async def test_under_a_key_a_subscriber_is_asked_once(database: str) -> None:
+    """Who repeats the call while the first one asks is told so; afterwards the answer is given again."""
+    async with Receiver() as receiver, open_admin(database) as admin:
+        meanwhile: list[Conflict] = []
+
+        async def create(joining: Admin) -> Given:
+            created = await joining.create_webhook("acme", draft(receiver, verification="challenge"))
+            return Given(200, str(created.id))
+
+        async def repeat(exchange: Exchange) -> None:
+            try:
+                await admin.once_outside("acme", "key", b"print", create)
+            except Conflict as conflict:
+                meanwhile.append(conflict)
+            await verifying()(exchange)
+
+        receiver.on("/hook", repeat)
+        first = await admin.once_outside("acme", "key", b"print", create)
+        again = await admin.once_outside("acme", "key", b"print", create)
+
+        assert len(receiver.received) == len(await admin.list_webhooks("acme")) == 1
+    assert (first[1], again) == (False, (first[0], True))
+    assert ["being carried out" in str(one) for one in meanwhile] == [True]
+
+
+async def test_a_key_is_free_again_where_nothing_was_done(database: str, connection: Any) -> None:
+    """After a refusal at once, after a crash when its time is over."""
+    async with Receiver() as receiver, open_admin(database) as admin:
+
+        async def create(joining: Admin) -> Given:
+            await joining.create_webhook("acme", draft(receiver, verification="challenge"))
+            return Given(200, "{}")
+
+        receiver.on("/hook", answer(200))
+        with pytest.raises(InvalidInput, match="did not send the challenge back"):
+            await admin.once_outside("acme", "key", b"print", create)
+        receiver.on("/hook", verifying())
+        await connection.execute(
+            "insert into dispatcher.remembered_answers (tenant, key, fingerprint, status, sealed, given_at) "
+            "values ('acme', 'crashed', 'print', 0, '', now() - interval '121 seconds')"
+        )
+        done = [await admin.once_outside("acme", key, b"print", create) for key in ("key", "crashed")]
+
+    assert done == [(Given(200, "{}"), False)] * 2
