@@ -319,7 +319,7 @@ def _disabled(span: DisabledSpan) -> str:
 
 def _answer(row: DeliveryRow) -> str:
     if row.error is not None:
-        return f"; last: {row.error}"
+        return f"; last: {row.error.removesuffix('.')}"
     return f"; last answer: status {row.status}" if row.status is not None else ""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
@@ -180,7 +180,12 @@ def _complaint(detail: ErrorDetails, model: type[BaseModel], name: str) -> str:
     template = _COMPLAINTS.get(kind)
     if template is None:
         return f"`{name}` cannot be used: {detail['msg']}."
-    return template.format(name=name, **detail.get("ctx", {}))
+    return template.format(name=name, **{key: _plain(value) for key, value in detail.get("ctx", {}).items()})
+
+
+def _plain(value: Any) -> Any:
+    """Write 604800.0 as people do."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

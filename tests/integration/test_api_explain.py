@@ -168,12 +168,13 @@ async def test_blocked_address(api: Client, connection: Any, next_in: float | No
     """Told apart from what did not answer, while it is tried again and when it has died of it."""
     await api.webhook()
     event_id = await read(api, connection)
-    await tried(connection, event_id, next_in=next_in, error="blocked: 10.0.0.1 is a private address")
+    await tried(connection, event_id, next_in=next_in, error="blocked: 10.0.0.1 is a private address.")
 
     found, cause, why = await told(api, event_id)
 
     assert (found, cause) == (finding, "blocked")
     assert "blocked: 10.0.0.1 is a private address" in why
+    assert ".." not in why
 
 
 async def test_expired(api: Client, connection: Any) -> None:

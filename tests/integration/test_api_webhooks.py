@@ -124,10 +124,12 @@ async def test_rotating_keeps_the_old_secret_for_the_overlap(api: Client) -> Non
 
     rotated = await api.ok("POST", path)
     at_once = await api.ok("POST", path, {"overlapSeconds": 0})
+    too_long = await api("POST", path, {"overlapSeconds": 604801})
 
     assert [secret["secret"] for secret in rotated["secrets"]] == [rotated["secret"], created["secret"]]
     assert [secret["expiresDate"] is None for secret in rotated["secrets"]] == [True, False]
     assert [secret["secret"] for secret in at_once["secrets"]] == [at_once["secret"]]
+    assert too_long.problem["detail"] == "`overlapSeconds` must be at most 604800."
 
 
 async def test_an_update_changes_what_is_given_and_nothing_else(api: Client) -> None:
@@ -189,6 +191,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "private address": ({"url": "https://10.1.2.3/"}, "/url", "private"),
     "metadata address": ({"url": "https://169.254.169.254/latest"}, "/url", "link-local"),
     "port": ({"url": "https://example.com:0/"}, "/url", "port"),
+    "port of mail": ({"url": "https://example.com:25/"}, "/url", "another protocol"),
     "no URL": ({"url": "nonsense"}, "/url", "whole"),
     "no subscriptions": ({"subscriptions": []}, "/subscriptions", "1 or more"),
     "bad pattern": ({"subscriptions": ["a*b"]}, "/subscriptions", "pattern"),
