@@ -13,9 +13,6 @@ from dispatcher.console.view import Page, View
 from dispatcher.errors import InvalidInput, NotFound
 from dispatcher.model import EndpointId, ReplayId
 
-MOST: Final = 200
-"""Replays on the list; there are few, and the older ones are of no interest."""
-
 FATES: Final[Mapping[Fate, str]] = {
     Fate.REPLAYED: "sent again",
     Fate.SUPERSEDED: "left out: there is a later delivery of the event",
@@ -28,8 +25,8 @@ async def listing(view: View) -> web.StreamResponse:
     """List replays, the latest first."""
     webhook = asking.uuid(view, "webhook")
     chosen = None if webhook is None else EndpointId(webhook)
-    replays = await view.admin.list_replays(webhook=chosen, tenant=view.tenant, limit=MOST)
-    return view.render("replays.html", replays=replays, running=ReplayState.RUNNING, webhook=webhook)
+    page = await view.admin.replay_page(webhook=chosen, tenant=view.tenant, cursor=view.given("cursor"))
+    return view.render("replays.html", page=page, running=ReplayState.RUNNING, webhook=webhook)
 
 
 async def show(view: View) -> web.StreamResponse:
