@@ -44,7 +44,7 @@ async def by_link(browser: Browser, world: Lively) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_no_page_keeps_anybody_out(open_screen: Open, signed_in: Any, world: Lively, name: str) -> None:
-    """In light, on a desk: no barrier, nothing sticks out, and keys reach all there is to act upon."""
+    """No barrier, and nothing sticks out, in light on a desk and in dark on a telephone; keys reach all there is to act upon."""
     screen = await open_screen(state=signed_in)
 
     status = await screen.go(world.pages()[name])
@@ -53,16 +53,7 @@ async def test_no_page_keeps_anybody_out(open_screen: Open, signed_in: Any, worl
     assert await screen.barriers() == []
     assert await screen.overflowing() == []
     assert await screen.unreachable() == []
-
-
-@pytest.mark.parametrize("name", NAMES)
-async def test_every_page_fits_a_telephone(open_screen: Open, signed_in: Any, world: Lively, name: str) -> None:
-    """In dark, 360 pixels wide: no barrier, and nothing sticks out."""
-    screen = await open_screen(state=signed_in, colours="dark", size=PHONE)
-
-    status = await screen.go(world.pages()[name])
-
-    assert status == 200
+    await screen.become(PHONE, "dark")
     assert await screen.barriers() == []
     assert await screen.overflowing() == []
 

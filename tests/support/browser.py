@@ -32,7 +32,7 @@ DESK: Final = (1280, 800)
 GRAVE: Final = ("serious", "critical")
 """What axe-core calls a barrier for people; the rest is advice."""
 
-WAIT_MILLISECONDS: Final = 10_000
+WAIT_MILLISECONDS: Final = 20_000
 """For a page, or for something to appear on it, on a machine that does much else."""
 
 REPORTS: Final = "/csp-report"
@@ -151,6 +151,12 @@ class Screen:
         response = await self.page.goto(path)
         assert response is not None
         return response.status
+
+    async def become(self, size: tuple[int, int], colours: Literal["light", "dark"]) -> None:
+        """Show the same page in another size, and in other colours."""
+        width, height = size
+        await self.page.set_viewport_size({"width": width, "height": height})
+        await self.page.emulate_media(color_scheme=colours, reduced_motion="reduce")
 
     async def state(self) -> Any:
         """The cookies, for other screens."""
