@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from dispatcher import fanout
-from dispatcher.deliver.feed import EVICT_IDLE, SWEEP_SLACK
+from dispatcher.deliver.feed import EVICT_IDLE, SETTLED, SWEEP_SLACK
 from dispatcher.fanout import HEAD_EVERY
 from support.clock import FakeClock
 from support.steps import WAY, answered, early_clock, instant, stepping, turn, webhook_ids
@@ -69,6 +69,27 @@ async def test_a_shard_that_is_lost_at_the_moment_of_sending_leaves_nothing_behi
         assert worker.lanes.in_flight(shard) == 0
         assert worker.engine.send.in_flight == []
         assert await connection.fetchval("select count(*) from dispatcher.deliveries") == 0
+
+
+async def test_changes_that_have_settled_are_not_read_again(database: str, connection: Any, clock: FakeClock) -> None:
+    """What was made at once, such as an import, costs a minute of looks; a later change is followed all the same."""
+    await make_endpoint(connection, "https://example.com/hook")
+    async with stepping(database, clock) as worker:
+        await worker.run("pulling")
+        await change(connection)
+        await worker.run("refresh")
+        read_again = len(worker.engine.refresh._seen)
+        clock.advance(SETTLED)
+        await worker.run("refresh", "refresh")
+        settled = len(worker.engine.refresh._seen)
+
+        await change(connection, state="paused")
+        await worker.run("refresh")
+        await insert_event(connection)
+        await worker.run(*WAY)
+
+        assert (read_again, settled) == (1, 0)
+        assert worker.sender.sent == []
 
 
 async def test_a_pause_holds_and_a_resume_lets_go(database: str, connection: Any, clock: FakeClock) -> None:
