@@ -9,7 +9,7 @@ from dispatcher.admin import checks
 from dispatcher.admin.definitions import CONSENT_HEADER
 from dispatcher.admin.handshake import HandshakesAdmin, Question, verification
 from dispatcher.admin.inputs import Unset, WebhookChanges, WebhookDraft
-from dispatcher.errors import Conflict, InvalidInput
+from dispatcher.errors import ConfigError, Conflict, InvalidInput
 from dispatcher.model import EndpointId, EndpointState
 from dispatcher.operational import disabled
 from dispatcher.profiles.known import V1A
@@ -221,7 +221,7 @@ class EndpointsAdmin(HandshakesAdmin):
         async with self._changing(webhook_id, tenant) as (connection, endpoint):
             checks.secret(new, endpoint.signing_profiles)
             await self._fit(connection, endpoint, [new])
-            in_use = await store.secrets(connection, webhook_id, self._sealer, now=self._now())
+            in_use = await self._still_in_use(connection, webhook_id, overlap)
             if any(old.value == new for old in in_use):
                 raise InvalidInput("The secret is in use already. Bring another, or leave it out.", field="secret")
             if overlap and len(in_use) > MOST_OLD_SECRETS:
@@ -233,6 +233,19 @@ class EndpointsAdmin(HandshakesAdmin):
             await store.replace_secret(connection, webhook_id, self._sealer.seal(new), overlap=overlap, now=self._now())
             await store.touch(connection, [webhook_id])
         return new
+
+    async def _still_in_use(self, connection: Any, webhook_id: EndpointId, overlap: float) -> list[SecretRow]:
+        """Return the secrets that a new one joins; none if they cannot be opened and end at once."""
+        try:
+            return await store.secrets(connection, webhook_id, self._sealer, now=self._now())
+        except ConfigError:  # a main key that is lost for good must leave a way out
+            if not overlap:
+                return []
+            raise Conflict(
+                "The webhook's present secrets are sealed with a main key that is not configured, so that they cannot sign "
+                "beside a new one. Rotate with an overlap of 0, which ends them.",
+                field="overlap",
+            ) from None
 
     async def webhook_secrets(self, webhook_id: EndpointId, *, tenant: str | None = None) -> list[SecretRow]:
         """Return the secrets in use, the current one first."""

@@ -3,10 +3,12 @@
 import asyncio
 from typing import Any
 
+import pytest
 import standardwebhooks
 
 from dispatcher.admin import Admin, Finding
 from dispatcher.admin.results import Cause
+from dispatcher.errors import Conflict
 from dispatcher.metrics import Metrics
 from dispatcher.model import EndpointId, EventId
 from dispatcher.sealing import Sealer, new_key
@@ -89,6 +91,25 @@ async def test_a_missing_main_key_hurts_only_whose_secrets_it_opens(database: st
         assert (found[EndpointId(hit)].finding, found[EndpointId(hit)].cause) == (Finding.WAITING, Cause.SEALED)
         assert "sealed with a main key that is not configured" in found[EndpointId(hit)].why
         assert await connection.fetchval("select count(*) from dispatcher.attempts") == 2
+
+
+async def test_a_lost_main_key_leaves_a_way_out(database: str, connection: Any) -> None:
+    """Nothing can sign beside the new secret; with an overlap of 0 the webhook begins anew, and gets what waited."""
+    lost, kept = new_key(), new_key()
+    async with Receiver() as receiver:
+        hit = EndpointId(await make_endpoint(connection, f"{receiver.url}/hit"))
+        await seal(database, lost)
+        await insert_event(connection)
+        async with (
+            working(database, sealing__keys=listed(kept)),
+            open_admin(database, sealer=Sealer([kept])) as admin,
+        ):
+            with pytest.raises(Conflict, match="overlap of 0"):
+                await admin.rotate_secret(hit)
+            secret = await admin.rotate_secret(hit, overlap=0)
+            (request,) = await receiver.wait_for(1)
+
+        standardwebhooks.Webhook(secret).verify(request.body, dict(request.headers))
 
 
 async def test_progress_is_told_on_the_side(database: str, connection: Any) -> None:
