@@ -14,14 +14,16 @@ from playwright.async_api import Browser
 
 from dispatcher.embedded import EmbeddedPostgres
 from support import postgres
-from support.browser import Open, Screen, running, showing
+from support.browser import Open, Screen, program, running, showing
 from support.console import Console, console_of
 from support.receiver import Receiver
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """The browser."""
+    """The browser; skips all that want one, in one line, where there is none."""
+    if program() is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
     async with running() as browser:
         yield browser
 

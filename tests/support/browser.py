@@ -59,7 +59,6 @@ MARKS: Final = [
     pytest.mark.browser,
     pytest.mark.asyncio(loop_scope="session"),  # one browser serves all
     pytest.mark.xdist_group("browser"),
-    pytest.mark.skipif(program() is None, reason="no Chromium on this machine (Debian: apt-get install chromium)"),
 ]
 """Of every module with browser tests: `pytestmark = MARKS`."""
 
