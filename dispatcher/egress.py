@@ -34,6 +34,7 @@ from dispatcher.exchange import Deadlines, Exchange
 from dispatcher.lines import Line, Lines
 from dispatcher.model import Answered, Blocked, Outcome, Sent, Timings, Unreachable, UnreachableReason
 from dispatcher.payload import CONTENT_TYPE
+from dispatcher.swift import swift
 
 TARGETS_CACHED = 2048
 """URLs whose request head is kept ready: some 4 KB each."""
@@ -58,7 +59,7 @@ RESERVED_HEADERS = frozenset(
 """Headers (in lower case) that belong to the connection or to the service; a request's own are left out."""
 
 
-@dataclass(frozen=True, slots=True)
+@swift
 class Request:
     """One request: what is sent, whereto, and how long it may take."""
 
@@ -418,16 +419,21 @@ def _wire(target: _Target, request: Request) -> tuple[bytes, str]:
     Raises `_Unsendable` for a header that would break out of its line.
     """
     lines = []
+    values = []
     hidden = []
     typed = False
     for name, value in request.headers.items():
-        lower, is_credential = _checked(name)
-        if lower in RESERVED_HEADERS:
+        lower, is_reserved, is_credential = _checked(name)
+        if is_reserved:
             continue
         typed = typed or lower == "content-type"
-        lines.append(_line(name, value))
+        lines.append(f"{name}: {value}\r\n")
+        values.append(value)
         if is_credential:
             hidden.append((len(lines) - 1, f"{name}: {HIDDEN}\r\n"))
+    if _UNSENDABLE.search("".join(values)):  # one look at all; one at each only to say which it is
+        for name, value in request.headers.items():
+            _line(name, value)
     if not typed:
         lines.append(f"Content-Type: {CONTENT_TYPE}\r\n")
     lines.append(f"Content-Length: {len(request.body)}\r\n")
@@ -441,12 +447,13 @@ def _wire(target: _Target, request: Request) -> tuple[bytes, str]:
 
 
 @lru_cache(maxsize=1024)  # The same few names over and over.
-def _checked(name: str) -> tuple[str, bool]:
-    """Return a header's name in lower case, and whether its value is a credential."""
+def _checked(name: str) -> tuple[str, bool, bool]:
+    """Return a header's name in lower case, whether it is left out, and whether its value is a credential."""
     if not _TOKEN.fullmatch(name):
         raise _Unsendable(f"The header {name[:100]!r} cannot be sent: no header is called so. Rename it.")
     lower = name.lower()
-    return lower, _CREDENTIAL.search(lower) is not None and not lower.startswith("webhook-")
+    is_credential = _CREDENTIAL.search(lower) is not None and not lower.startswith("webhook-")
+    return lower, lower in RESERVED_HEADERS, is_credential
 
 
 def _line(name: str, value: str) -> str:

@@ -1,16 +1,15 @@
 """Envelopes: the exact bytes and headers that are sent to one endpoint, by its payload format and its secrets. Pure."""
 
-from dataclasses import dataclass
-
 from dispatcher.errors import InvalidInput
 from dispatcher.model import Endpoint, Event
 from dispatcher.payload import resolve
 from dispatcher.profiles import known
 from dispatcher.profiles.message import Message, Target
 from dispatcher.signature import PRIVATE_PREFIX, Signer
+from dispatcher.swift import swift
 
 
-@dataclass(frozen=True, slots=True)
+@swift
 class Envelope:
     """What is sent."""
 

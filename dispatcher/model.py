@@ -12,6 +12,8 @@ from hashlib import sha256
 from typing import NewType
 from uuid import UUID
 
+from dispatcher.swift import swift
+
 EventId = NewType("EventId", UUID)
 EndpointId = NewType("EndpointId", UUID)
 DeliveryId = NewType("DeliveryId", int)
@@ -83,7 +85,7 @@ class UnreachableReason(StrEnum):
     """What came is not HTTP."""
 
 
-@dataclass(frozen=True, slots=True)
+@swift
 class Sent:
     """What was written to the subscriber in one attempt."""
 
@@ -93,7 +95,7 @@ class Sent:
     body_sha256: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@swift
 class Timings:
     """How long the phases of an attempt took, in seconds; null where it did not come so far, 0 where there was none."""
 
@@ -106,7 +108,7 @@ class Timings:
     """From when the request was written to the first byte of the answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@swift
 class Answered:
     """The subscriber answered with a complete HTTP head, and its body ended or was cut at the limit."""
 
@@ -157,7 +159,7 @@ class Done:
     """The subscriber has it."""
 
 
-@dataclass(frozen=True, slots=True)
+@swift
 class Retry:
     """Try again `delay` seconds from now."""
 
@@ -189,7 +191,7 @@ class Pressure(StrEnum):
     """No answer: a single probe at a time until one is answered."""
 
 
-@dataclass(frozen=True, slots=True)
+@swift
 class Judgement:
     """All that follows from one attempt."""
 
@@ -201,7 +203,7 @@ class Judgement:
     """The subscriber asked never to be called again."""
 
 
-@dataclass(frozen=True, slots=True)
+@swift
 class Event:
     """A row of the outbox, as far as sending needs it."""
 
@@ -214,7 +216,7 @@ class Event:
     inserted_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@swift
 class Delivery:
     """A pending delivery as the worker that owns it holds it in memory."""
 

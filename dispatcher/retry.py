@@ -175,9 +175,11 @@ def judge(
     """
     pressure = _pressure(outcome)
     pause = None
-    wishes: frozenset[str] = frozenset()
+    wishes = _NO_WISHES
     if isinstance(outcome, Answered):
         wishes = _wishes(outcome)
+        if pressure is Pressure.OK and "disable" not in wishes:
+            return _ACCEPTED
         if pressure is Pressure.THROTTLED:
             pause = _retry_after(outcome, now=now)
     gone = isinstance(outcome, Answered) and outcome.status == 410  # noqa: PLR2004 - 410 Gone
@@ -215,13 +217,19 @@ def _pressure(outcome: Outcome) -> Pressure:
 
 
 def _values(outcome: Answered, name: str) -> list[str]:
-    return [value.strip() for key, value in outcome.headers if key.strip().lower() == name]
+    length = len(name)  # spares most names the rest: this is asked of every answer
+    return [value.strip() for key, value in outcome.headers if len(key) >= length and key.strip().lower() == name]
+
+
+_NO_WISHES: frozenset[str] = frozenset()
+_ACCEPTED = Judgement(Done(), Pressure.OK)
+"""Of nearly every attempt."""
 
 
 def _wishes(outcome: Answered) -> frozenset[str]:
     """Return what the `webhook-delivery` response header asks for (Svix; in lower case)."""
-    values = ",".join(_values(outcome, "webhook-delivery"))
-    return frozenset(wish.strip().lower() for wish in values.split(","))
+    values = _values(outcome, "webhook-delivery")
+    return frozenset(wish.strip().lower() for wish in ",".join(values).split(",")) if values else _NO_WISHES
 
 
 def _retry_after(outcome: Answered, *, now: float) -> float | None:

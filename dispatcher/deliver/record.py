@@ -193,6 +193,9 @@ class Record:
 
     async def _write_changes(self, connection: Connection, written: Sequence[Attempted]) -> None:
         """Write what follows from results that are new: health, disabling, notices, operational events."""
+        written = [item for item in written if _is_notable(item)]
+        if not written:
+            return
         health = {change.endpoint_id: change for item in written if (change := self._health(item)) is not None}
         if health:  # the last change of each endpoint holds the earlier ones
             await endpoint_store.write_health(connection, list(health.values()))
@@ -259,20 +262,34 @@ class Record:
     def _count(self, batch: Sequence[Attempted], changed: dict[DeliveryId, float | None]) -> None:
         self._metrics.recorded(len(batch))
         self._tally.recorded(batch, changed)
+        delivered = 0
         for item in batch:
             verdict = item.judgement.verdict
             if item.delivery.id not in changed:
                 logger.warning("result.late", delivery=item.delivery.id, attempt=item.delivery.attempts + 1)
+            elif isinstance(verdict, Done):
+                delivered += 1
             elif isinstance(verdict, GiveUp):
                 self._metrics.finished(DeliveryState.DEAD, verdict.reason)
-            elif not isinstance(verdict, Retry):
-                self._metrics.finished(DeliveryState.DELIVERED, None)
+        if delivered:
+            self._metrics.finished(DeliveryState.DELIVERED, None, delivered)
 
 
 _NOTICES: Final[Mapping[HealthChange | None, NoticeKind]] = {
     HealthChange.WARN: NoticeKind.ENDPOINT_FAILING,
     HealthChange.RECOVERED: NoticeKind.ENDPOINT_RECOVERED,
 }
+
+
+def _is_notable(item: Attempted) -> bool:
+    """Whether anything may follow beyond what the record holds; nothing does from a delivery to who is well."""
+    judgement = item.judgement
+    return (
+        item.change is not None
+        or item.disabled
+        or judgement.pause is not None
+        or not isinstance(judgement.verdict, Done)
+    )
 
 
 def _is_mourned(item: Attempted) -> bool:

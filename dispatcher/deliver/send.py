@@ -7,7 +7,6 @@ database connection is held while a request is in flight.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Final, Protocol, assert_never
@@ -35,6 +34,7 @@ from dispatcher.model import (
 from dispatcher.ownership import Ownership
 from dispatcher.payload import FormatFailed
 from dispatcher.retry import HealthChange, health_change, judge
+from dispatcher.swift import swift
 
 LEASE_POLL: Final = 0.2
 """Seconds between looks at the leases while they have run out: the database is away."""
@@ -62,7 +62,7 @@ class Sends(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@swift
 class Attempted:
     """An attempt that ended, with all that follows from it."""
 
@@ -218,7 +218,8 @@ class Send:
             disable_after=subscriber.disable_after,
         )
         disabled = judgement.disable or change is HealthChange.DISABLE
-        subscriber.apply(change, now)
+        if change is not None:
+            subscriber.apply(change, now)
         if disabled:
             subscriber.disable()
             self._lanes.set_endpoint(subscriber.endpoint, now)

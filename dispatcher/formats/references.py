@@ -1,12 +1,15 @@
 """What a field can take from an event itself, and how instants are written."""
 
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 from dispatcher.model import Event
 
+_MICROS = 1_000_000
 _FIRST = datetime.min.replace(tzinfo=UTC).timestamp()
 _LAST = datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp()
 
@@ -18,7 +21,17 @@ def iso(instant: float, timespec: str = "microseconds") -> str:
     because an event that cannot be written would never be delivered.
     """
     nearest = min(max(instant, _FIRST), _LAST)
+    if timespec == "microseconds":
+        fraction, second = math.modf(nearest)
+        micros = round(fraction * 1e6)
+        if 0 <= micros < _MICROS:  # not so before 1970, nor where it is rounded up to the next second
+            return f"{_second(second)}.{micros:06d}Z"
     return datetime.fromtimestamp(nearest, UTC).isoformat(timespec=timespec).removesuffix("+00:00") + "Z"
+
+
+@lru_cache(maxsize=1024)  # events come in the order of time
+def _second(instant: float) -> str:
+    return datetime.fromtimestamp(instant, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 def _unix(instant: float) -> int:

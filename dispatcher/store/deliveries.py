@@ -13,6 +13,7 @@ import asyncpg
 from dispatcher.model import Delivery, DeliveryId, EndpointId, EventId, Sent, Shard, Timings
 from dispatcher.store import queries
 from dispatcher.store.outbox import event_of
+from dispatcher.swift import swift
 
 SQL = queries.load(__file__)
 
@@ -32,7 +33,7 @@ class Place:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@swift
 class Result:
     """What came of one attempt, ready to be written down. Texts hold no NUL."""
 

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from dispatcher.metrics import Metrics, outcome_kind
 from dispatcher.model import (
@@ -53,6 +54,21 @@ def test_every_outcome_has_a_label(outcome: Outcome, kind: str) -> None:
     for verdict in ("done", "retry", "give_up"):
         assert value(metrics, "attempts_total", outcome=kind, verdict=verdict) == 1
     assert value(metrics, "attempt_seconds_count") == 3
+
+
+def test_what_is_gathered_counts_as_if_it_were_observed_one_by_one() -> None:
+    """Bounds belong to the bucket below them, what is beyond the last one counts, and so does the sum."""
+    metrics, registry = Metrics(), CollectorRegistry()
+    bounds = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30)
+    plain = Histogram("dispatcher_attempt_seconds", "As ours.", registry=registry, buckets=bounds)
+
+    for seconds in (0.0, 0.005, 0.0051, 0.3, 30.0, 31.0, 1e9):
+        metrics.attempted(answered(204), "done", seconds)
+        plain.observe(seconds)
+
+    expected = [line for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
+    text = metrics.render().decode().splitlines()
+    assert [line for line in text if line.startswith("dispatcher_attempt_seconds")] == expected
 
 
 def test_what_can_happen_is_there_before_it_happens() -> None:
