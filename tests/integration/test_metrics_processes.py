@@ -13,6 +13,7 @@ from dispatcher.metrics import Metrics
 from dispatcher.model import Answered
 metrics = Metrics()
 metrics.attempted(Answered(200, (), b"", False, 0.1, None), "done", 0.1)
+metrics.recorded(1)
 metrics.shards_owned(128)
 metrics.due(3, oldest_age=float(os.environ["AGE"]))
 """
