@@ -3,8 +3,9 @@
 Override `variables` in a module to set the service up otherwise.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -19,11 +20,25 @@ from support.console import Console, console_of
 from support.receiver import Receiver
 
 
+class Missing(pytest.Module):
+    """A module whose tests cannot run here: all such are told of in one line."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        """Skip."""
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)", allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Pass over all modules where there is no browser."""
+    if program() is not None:
+        return None
+    missing: pytest.Module = Missing.from_parent(parent, path=module_path)
+    return missing
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """The browser; skips all that want one, in one line, where there is none."""
-    if program() is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    """The browser."""
     async with running() as browser:
         yield browser
 
