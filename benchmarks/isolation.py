@@ -12,7 +12,7 @@ from typing import Final
 from benchmarks import events
 from benchmarks.act import accounted, post_bare
 from benchmarks.errors import BenchmarkError
-from benchmarks.playing import play
+from benchmarks.playing import Play, play
 from benchmarks.plot import Chart, Series
 from benchmarks.preload import announce, fill, set_state
 from benchmarks.receiver import DRIP, HANG
@@ -96,19 +96,12 @@ async def run(options: Options) -> Result:
     async with play("isolation", options, steps=2 * options.runs) as shown, open_stage(setting) as stage:
         shown.postgres = stage.database.server
         bare = await post_bare(stage, BARE)
-        flooded = events.tenant(options.good + 2)
         shown.say(f"making {options.waiting:,} pending deliveries")
         async with stage.serving():
             await warm_up(stage)
             await _prepare(stage, options)
             await stage.expect(0, samples_of=int(options.rate * options.seconds * options.runs * 2))
-            for number in range(options.runs):
-                for name, streams in found.items():
-                    shown.say(f"{name}, run {number + 1} of {options.runs}")
-                    streams.append(await _stream(stage, options, bad=name != "alone"))
-                    shown.step()
-            await _await_good(stage, options)
-            await stage.receiver.ask(options.deadline, behave={})
+            await _stream_in_turn(options, stage, shown, found)
         arrivals, verified = await stage.arrivals()
         shown.checked += await stage.check_recorded(arrivals, verified=verified)
         bare += await post_bare(stage, BARE)
@@ -116,19 +109,33 @@ async def run(options: Options) -> Result:
         Case(name=name, runs=tuple(bare.beside(_figures(stream, arrivals)) for stream in streams))
         for name, streams in found.items()
     ]
-    path = events.path(options.good + 2).encode() + b" "
-    drained = sum(arrival.key.startswith(path) for arrival in arrivals)
     return shown.result(
         f"isolation: {options.good} good endpoints, {options.rate:g} events/s, {options.seconds:g} s a stream, "
         f"{options.size} bytes",
         cases,
         wishes=_wishes(cases),
-        remarks=[
-            f"of {options.waiting:,} that waited for {flooded} {drained:,} were delivered, at {1e3 * options.pace:g} ms an answer",
-            "processor time, WAL and statements are those of the whole service, a delivery to a good endpoint",
-        ],
+        remarks=_remarks(options, arrivals),
         charts=[_chart(found, arrivals)],
     )
+
+
+async def _stream_in_turn(options: Options, stage: Stage, shown: Play, found: Mapping[str, list[Stream]]) -> None:
+    """Stream alone and beside the bad ones, again and again; in the end all are good."""
+    for number in range(options.runs):
+        for name, streams in found.items():
+            shown.say(f"{name}, run {number + 1} of {options.runs}")
+            streams.append(await _stream(stage, options, bad=name != "alone"))
+            shown.step()
+    await stage.receiver.ask(options.deadline, behave={})
+
+
+def _remarks(options: Options, arrivals: Sequence[Arrival]) -> list[str]:
+    path = events.path(options.good + 2).encode() + b" "
+    drained = sum(arrival.key.startswith(path) for arrival in arrivals)
+    return [
+        f"of the {options.waiting:,} that waited {drained:,} were delivered, at {1e3 * options.pace:g} ms an answer",
+        "processor time, WAL and statements are those of the whole service, a delivery to a good endpoint",
+    ]
 
 
 def _bad(options: Options) -> list[str]:
