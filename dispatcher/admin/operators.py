@@ -92,7 +92,7 @@ class OperatorsAdmin(Base):
         """Check a password and begin a session of so many seconds; returns its token, None for a wrong name or password."""
         async with self._reading() as connection:
             known = await store.password_hash(connection, name) if checks.is_storable(name) else None
-        hashed = known or await _in_thread(_nobody)
+        hashed = known if known is not None else await _in_thread(_nobody)
         if not await _verify(hashed, password) or known is None:
             return None
         again = await _hashed(password) if _hasher().check_needs_rehash(known) else None

@@ -90,7 +90,7 @@ order by finished.id desc
 limit $13;
 
 -- name: undelivered
--- A walk: the same without those that were delivered.
+-- The same walk without those that were delivered.
 select
   finished.id, finished.endpoint_id, finished.event_id, finished.event_at, finished.created_at,
   finished.attempts, finished.manual, finished.state, finished.reason,
@@ -104,7 +104,7 @@ order by finished.id desc
 limit $13;
 
 -- name: finished_of_event
--- A walk: the same of one event, delivered ones too: $14 event.
+-- The same walk of one event, delivered ones too: $14 event.
 select
   finished.id, finished.endpoint_id, finished.event_id, finished.event_at, finished.created_at,
   finished.attempts, finished.manual, finished.state, finished.reason,
@@ -143,7 +143,7 @@ order by picked.created_at desc, picked.id desc
 limit $13;
 
 -- name: undelivered_of_endpoints
--- A walk: the same without those that were delivered.
+-- The same walk without those that were delivered.
 select picked.*
 from unnest($14::uuid[]) as lane (endpoint_id)
 cross join lateral (

@@ -10,7 +10,7 @@ order by mails.created_at desc, mails.id desc
 limit $6;
 
 -- name: of_endpoints
--- A walk: the same of some endpoints, no more than so many of each kind of each: $7 endpoints, $8 kinds.
+-- The same walk of some endpoints, no more than so many of each kind of each: $7 endpoints, $8 kinds.
 select picked.*
 from unnest($7::uuid[]) as addressed (endpoint_id)
 cross join unnest($8::text[]) as wanted (kind)
