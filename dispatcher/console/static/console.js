@@ -64,7 +64,7 @@
         height: 220,
         cursor: { drag: { x: false, y: false } },
         scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-        axes: [{ ...axis, space: 70, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) }, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => `${tick.toLocaleString()}${unit ? " " + unit : ""}`) }],
+        axes: [{ ...axis, space: 70, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) }, { ...axis, size: (_, written) => 20 + 7.5 * Math.max(4, ...(written || []).map((text) => text.length)), values: (_, ticks) => ticks.map((tick) => `${tick.toLocaleString()}${unit ? " " + unit : ""}`) }],
         series: [
           { value: (_, tick) => (tick === null || tick === undefined ? "" : new Date(tick * 1000).toLocaleString()) },
           ...lines.map((line) => ({
