@@ -1,7 +1,8 @@
 """What every request of the console passes: security headers, who looks, protection of forms, and errors as pages."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hmac import compare_digest
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, Protocol
@@ -19,6 +20,8 @@ logger = structlog.get_logger()
 Networks = Sequence[IPv4Network | IPv6Network]
 
 SAFE: Final = ("GET", "HEAD")
+
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 FORM_TOKEN: Final = "form_token"  # noqa: S105 - a name
 """The field of every form that shows that it came from a page of this session."""
@@ -152,6 +155,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         if request.path.endswith(STREAMS):
             return await handler(request)
         async with asyncio.timeout(LONGEST):
+            _refuse_unstorable([*request.query.values(), *request.match_info.values()])
             if request.method not in SAFE:
                 await _check_form(request)
             return await handler(request)
@@ -199,12 +203,31 @@ async def _check_form(request: web.Request) -> None:
     viewer = request[VIEWER]
     if not viewer.form_token:
         _refuse_big(request)
-    elif not foreign:
-        foreign = not carries(await request.post(), viewer.form_token)
+    if not foreign:
+        posted = await _posted(request)
+        foreign = bool(viewer.form_token) and not carries(posted, viewer.form_token)
     if foreign:
         raise Conflict(
             "This form did not come from a page of your session, or the session is another one. Load the page anew."
         )
+
+
+async def _posted(request: web.Request) -> Mapping[str, object]:
+    """Read a form as our pages send them: no other kind, files above all, is even looked into."""
+    if request.body_exists and request.content_type != FORM_TYPE:
+        raise web.HTTPUnsupportedMediaType
+    try:
+        posted = await request.post()
+    except (ValueError, LookupError):  # not UTF-8, or an encoding that is none
+        raise web.HTTPBadRequest from None
+    _refuse_unstorable(value for value in posted.values() if isinstance(value, str))
+    return posted
+
+
+def _refuse_unstorable(texts: Iterable[str]) -> None:
+    """Refuse what no database can hold, wherever it was typed."""
+    if any(re.search(r"[\x00\ud800-\udfff]", text) for text in texts):
+        raise InvalidInput("There is a character in it that nothing can hold (NUL, or half of a pair).")
 
 
 def carries(posted: Mapping[str, object], token: str) -> bool:

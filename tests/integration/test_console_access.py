@@ -70,8 +70,8 @@ async def test_signing_in_is_noted(served: Served) -> None:
 
 @pytest.mark.parametrize(
     "name, password",
-    [(OPERATOR, "wrong"), ("nobody", PASSWORD), (OPERATOR, ""), ("", ""), ("a\0b", PASSWORD), (OPERATOR, "x" * 2000)],
-    ids=["password", "name", "no password", "nothing", "NUL", "long password"],
+    [(OPERATOR, "wrong"), ("nobody", PASSWORD), (OPERATOR, ""), ("", ""), (OPERATOR, "x" * 2000)],
+    ids=["password", "name", "no password", "nothing", "long password"],
 )
 async def test_a_wrong_name_or_password_is_refused(served: Served, name: str, password: str) -> None:
     """In the same words, whichever it was."""
@@ -301,6 +301,28 @@ async def test_strangers_can_send_little(served: Served) -> None:
     assert (big.status, endless.status) == (413, 411)
 
 
+@pytest.mark.parametrize(
+    "content_type, body",
+    [
+        ("multipart/form-data; boundary=x", b"--x\r\nbroken"),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n\xff\r\n--x--\r\n',
+        ),
+        ("multipart/form-data", b"x"),
+        ("application/x-www-form-urlencoded; charset=none-such", b"name=anna"),
+        ("application/x-www-form-urlencoded", b"name=%00&password=%ff"),
+        ("application/x-www-form-urlencoded", b"\xff=\xff"),
+        ("application/json", b"{}"),
+    ],
+)
+async def test_broken_forms_are_no_fault_of_ours(served: Served, content_type: str, body: bytes) -> None:
+    """Whoever sends them."""
+    answer = await served.visitor()("POST", "/sign-in", data=body, headers={"Content-Type": content_type})
+
+    assert 400 <= answer.status < 500
+
+
 # behind a proxy
 
 
@@ -439,7 +461,7 @@ async def test_no_other_file_is_served(served: Served, path: str) -> None:
     """No name leads out of the folder."""
     status = await asked(served.ops, path)
 
-    assert status in (303, 404)
+    assert status in (303, 404, 422)
 
 
 async def asked(url: str, path: str) -> int:
