@@ -17,11 +17,12 @@ Typed = Mapping[str, Any]
 LISTS: Final = ("signing_profiles",)
 """Boxes of one name."""
 
-BOXES: Final = ("include_descendants", "refuses_wrong_signatures")
+BOXES: Final = ("include_descendants", "refuses_wrong_signatures", "new_tenant")
 
 EMPTY: Final[Typed] = MappingProxyType(
     {
         "tenant": "",
+        "new_tenant": False,
         "url": "",
         "subscriptions": "",
         "notification_email": "",

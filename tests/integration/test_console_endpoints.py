@@ -151,6 +151,20 @@ async def test_an_endpoint_is_registered(served: Served, operator: Visitor, tena
     assert secret not in str(entry)
 
 
+async def test_a_new_tenant_is_registered_with_its_first_endpoint(
+    served: Served, operator: Visitor, tenant: str
+) -> None:
+    """Only where somebody says that it is new, which the form offers once it does not know the name."""
+    first = await operator.submit(await operator.get("/endpoints/new"), "/endpoints/new", **filled(tenant))
+    offered = first.page.having("input", name="new_tenant")
+
+    answer = await operator.submit(first, "/endpoints/new", new_tenant="yes")
+
+    (made,) = await served.admin.list_webhooks(tenant)
+    assert (first.status, len(offered), answer.status, made.url) == (422, 1, 200, URL)
+    assert await deeds(served, tenant) == ["tenant.created"]
+
+
 async def test_every_field_can_be_set(served: Served, operator: Visitor, tenant: str) -> None:
     """In the words of people."""
     await served.admin.create_tenant(tenant)
@@ -472,7 +486,7 @@ async def test_a_tenant_registers_for_itself_only(served: Served, tenant: str) -
     guest = await served.guest(tenant)
     form = await guest.get("/portal/endpoints/new")
 
-    answer = await guest.submit(form, "/endpoints/new", **filled(other))
+    answer = await guest.submit(form, "/endpoints/new", **filled(other, new_tenant="yes"))
 
     (made,) = await served.admin.list_webhooks(tenant)
     entry = (await served.admin.audit_page(target=str(made.id))).entries[0]

@@ -39,10 +39,22 @@ async def create(view: View) -> web.StreamResponse:
     if not tenant:
         return await _form(view, given, wrong={"tenant": "Whose endpoint is it?"})
     try:
-        made = await _created(view, tenant, draft(given))
+        wanted = draft(given)
+        if given["new_tenant"] and not view.is_portal:
+            await _register(view, tenant)
+        made = await _created(view, tenant, wanted)
     except (InvalidInput, NotFound) as error:
         return await _form(view, given, wrong=_blame(error))
     return view.render("endpoint_created.html", endpoint=made)
+
+
+async def _register(view: View, tenant: str) -> None:
+    """Register a tenant that was said to be new, unless it is there by now."""
+    try:
+        await view.admin.tenant(tenant)
+    except NotFound:
+        deed = view.deed("tenant.created", target=tenant, tenant=tenant)
+        await view.audited(deed, lambda admin: admin.create_tenant(tenant))
 
 
 async def _created(view: View, tenant: str, wanted: WebhookDraft) -> EndpointRow:
@@ -94,7 +106,7 @@ def _asks(way: str | None, refuses_wrong: Any) -> bool:
 
 def _blame(error: InvalidInput | NotFound) -> Mapping[str, str]:
     """Put a refusal to its field; of what is not there only the tenant was named."""
-    field = "tenant" if isinstance(error, NotFound) else error.field or ""
+    field = "tenant" if isinstance(error, NotFound) or error.field == "name" else error.field or ""
     return {field if field in EMPTY else "": str(error)}
 
 
