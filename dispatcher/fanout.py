@@ -85,7 +85,7 @@ class Fanout:
         self._turn = 0
         self._head_due = 0.0
         self._busy: frozenset[Shard] = frozenset()
-        self._pause = QUICK_POLL
+        self._pause = 0.0
         self._told: CatalogError | bool = False
         self._filters_until = -math.inf
 
@@ -111,10 +111,10 @@ class Fanout:
         async with self._pool.acquire() as connection:
             unread = await self._read(connection)
             if unread:
-                self._pause = QUICK_POLL
+                self._pause = 0.0
                 await self._fan_out(connection, unread)
             else:
-                self._pause = min(self._pause * 2, SLOW_POLL)
+                self._pause = min(max(self._pause * 2, QUICK_POLL), SLOW_POLL)
         return len(unread)
 
     def _shards_in_turn(self) -> list[Shard]:

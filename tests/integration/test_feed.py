@@ -71,6 +71,22 @@ async def test_a_shard_that_is_lost_at_the_moment_of_sending_leaves_nothing_behi
         assert await connection.fetchval("select count(*) from dispatcher.deliveries") == 0
 
 
+async def test_an_idle_outbox_is_polled_less_and_less_often(database: str, connection: Any, clock: FakeClock) -> None:
+    """Quickly right after work, then twice as late each time, and quickly again as soon as there is work."""
+    await make_endpoint(connection, "https://example.com/hook")
+    async with stepping(database, clock) as worker:
+        pauses = []
+
+        for _ in range(2):
+            await insert_event(connection)
+            await worker.run("fanout")
+            for _ in range(7):
+                await worker.run("fanout")
+                pauses.append(worker.engine.fanout.pause)
+
+        assert pauses == [0.005, 0.01, 0.02, 0.04, 0.08, 0.1, 0.1] * 2
+
+
 async def test_changes_that_have_settled_are_not_read_again(database: str, connection: Any, clock: FakeClock) -> None:
     """What was made at once, such as an import, costs a minute of looks; a later change is followed all the same."""
     await make_endpoint(connection, "https://example.com/hook")
