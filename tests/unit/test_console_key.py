@@ -1,7 +1,5 @@
 """What proves links for tenants and forms."""
 
-import base64
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,13 +31,13 @@ def test_a_link_of_another_key_lets_nobody_in() -> None:
 
 @given(st.data())
 def test_no_part_of_a_link_can_be_changed(data: st.DataObject) -> None:
-    """Any other character anywhere makes it worthless, unless it says the same bytes."""
+    """Any other character anywhere makes it worthless."""
     token = KEY.link_token("acme", LATER)
     at = data.draw(st.integers(0, len(token) - 1))
     put = data.draw(st.sampled_from("ABCabc019-_."))
     changed = token[:at] + put + token[at + 1 :]
 
-    assert KEY.tenant_of(changed, now=0) in ({"acme"} if _bytes(changed) == _bytes(token) else {None})
+    assert KEY.tenant_of(changed, now=0) == ("acme" if changed == token else None)
 
 
 def test_what_a_link_says_cannot_be_replaced() -> None:
@@ -69,13 +67,3 @@ def test_a_token_of_a_form_is_no_link() -> None:
 def test_forms_of_other_sessions_are_told_apart() -> None:
     """A token fits one session alone."""
     assert len({KEY.form_token("a"), KEY.form_token("b"), OTHER.form_token("a"), KEY.form_token("")}) == 4
-
-
-def _bytes(token: str) -> list[bytes | None]:
-    parts: list[bytes | None] = []
-    for part in token.split("."):
-        try:
-            parts.append(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-        except ValueError:
-            parts.append(None)
-    return parts
