@@ -1,7 +1,7 @@
 """What every part of `Admin` works with: the pool, the rules, and how things are looked up by a name or an id."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from copy import copy
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -12,13 +12,14 @@ from dispatcher.admin.held import Held
 from dispatcher.clock import Clock
 from dispatcher.doorkeeper import Doorkeeper
 from dispatcher.egress import Request, Sender
-from dispatcher.errors import NotFound
+from dispatcher.errors import InvalidInput, NotFound
 from dispatcher.model import EndpointId, Outcome
 from dispatcher.retry import DEFAULT_SCHEDULE
 from dispatcher.sealing import Sealer
 from dispatcher.store import endpoints as endpoint_store
 from dispatcher.store import tenants as tenant_store
 from dispatcher.store.endpoints import EndpointRow
+from dispatcher.store.pool import is_unstorable
 from dispatcher.store.tenants import Tenant
 
 NAMES_COMPARED = 10_000
@@ -74,18 +75,20 @@ class Base:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Any]:
-        async with self._pool.acquire() as connection, connection.transaction():
-            yield connection
+        with _refusing_unstorable():
+            async with self._pool.acquire() as connection, connection.transaction():
+                yield connection
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[Any]:
         """Open a transaction in which every statement sees the same; within another one (see `once`) read as that does."""
-        async with self._pool.acquire() as connection:
-            if connection.is_in_transaction():
-                yield connection
-                return
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                yield connection
+        with _refusing_unstorable():
+            async with self._pool.acquire() as connection:
+                if connection.is_in_transaction():
+                    yield connection
+                    return
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    yield connection
 
     def _joining(self, connection: Any) -> Self:
         """Return an `Admin` like this one whose transactions are parts of the one that is open on `connection`."""
@@ -122,3 +125,16 @@ class Base:
 def shortened(text: str) -> str:
     """Make a text that came from outside fit for a message: one short line."""
     return "".join(character if character.isprintable() else "?" for character in text[:100])
+
+
+@contextmanager
+def _refusing_unstorable() -> Iterator[None]:
+    """Tell who asked that a text of theirs holds what Postgres cannot; every text is bound to reach the database."""
+    try:
+        yield
+    except Exception as error:
+        if not is_unstorable(error):
+            raise
+        raise InvalidInput(
+            "A text holds a character that Postgres cannot store: NUL, or half of a surrogate pair. Leave it out."
+        ) from error

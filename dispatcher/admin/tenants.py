@@ -43,12 +43,12 @@ class TenantsAdmin(Base):
 
     async def list_tenants(self) -> list[Tenant]:
         """Return all tenants by name."""
-        async with self._pool.acquire() as connection:
+        async with self._reading() as connection:
             return await tenant_store.every(connection)
 
     async def tenant(self, name: str) -> Tenant:
         """Return a tenant; `NotFound` names near misses and says how to register one."""
-        async with self._pool.acquire() as connection:
+        async with self._reading() as connection:
             return await self._tenant(connection, name)
 
     async def create_key(self, tenant: str, *, operator: bool = False, description: str | None = None) -> NewKey:
@@ -69,7 +69,7 @@ class TenantsAdmin(Base):
 
     async def list_keys(self, tenant: str | None = None) -> list[Key]:
         """Return a tenant's keys, or all, revoked ones included, the oldest first."""
-        async with self._pool.acquire() as connection:
+        async with self._reading() as connection:
             if tenant is None:
                 return await key_store.every(connection)
             await self._tenant(connection, tenant)
@@ -85,7 +85,7 @@ class TenantsAdmin(Base):
 
     async def authenticate(self, key: str) -> Key | None:
         """Return what a key that somebody shows may do; None for an unknown or a revoked one."""
-        async with self._pool.acquire() as connection:
+        async with self._reading() as connection:
             return await key_store.in_use(connection, digest_of(key))
 
     async def admit(self, key: str, tenant: str) -> Key | None:

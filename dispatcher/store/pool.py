@@ -92,6 +92,13 @@ def is_locked_out(error: BaseException) -> bool:
     return isinstance(error, asyncpg.LockNotAvailableError)
 
 
+def is_unstorable(error: BaseException) -> bool:
+    """Whether `error` means that a text holds what Postgres cannot: NUL, or half of a surrogate pair."""
+    return isinstance(error, asyncpg.CharacterNotInRepertoireError) or (
+        isinstance(error, asyncpg.DataError) and isinstance(error.__cause__, UnicodeEncodeError)
+    )
+
+
 async def connect(
     url: str,
     *,

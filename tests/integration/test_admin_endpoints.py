@@ -1,5 +1,6 @@
 """Webhooks, as people create, change, pause, rotate and archive them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -7,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from dispatcher.admin import Admin, WebhookChanges, WebhookDraft, views
+from dispatcher.admin import Admin, CallFilter, LogFilter, WebhookChanges, WebhookDraft, views
 from dispatcher.errors import ConfigError, InvalidInput, NotFound
 from dispatcher.model import EndpointId, EndpointState, Health, Shard
 from dispatcher.sealing import Sealer, new_key
@@ -422,3 +423,23 @@ async def test_disabling_says_whether_it_changed_anything(admin: Admin, connecti
     assert (first, second) == (True, False)
     shown = views.webhook_json(await admin.webhook(webhook_id))
     assert (shown["state"], shown["disabledReason"]) == ("disabled", "It answered 410.")
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"], ids=["NUL", "half a pair"])
+async def test_what_postgres_cannot_store_is_refused(admin: Admin, text: str) -> None:
+    """Wherever it is said: in what is to be kept, and in what is looked for."""
+    webhook = await make_webhook(admin)
+    draft = WebhookDraft(url=URL, subscriptions=["*"], payload_format=text)
+    questions = [
+        admin.create_webhook("acme", draft),
+        admin.update_webhook(webhook, WebhookChanges(signing_profiles=[text])),
+        admin.calls(CallFilter(event_type=text)),
+        admin.log(webhook, LogFilter(last_error=text)),
+        admin.audit_page(target=text),
+        admin.create_portal_link(text),
+        admin.list_keys(text),
+    ]
+
+    answers = await asyncio.gather(*questions, return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [InvalidInput] * len(questions)
