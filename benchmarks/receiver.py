@@ -68,7 +68,12 @@ class Book:
         self.count += 1
         if self.sample_every and self.count % self.sample_every == 1 % self.sample_every:
             self.samples.append(
-                {"path": path.decode(), "head": head.decode("latin-1"), "body": body.decode("utf-8", "replace")}
+                {
+                    "path": path.decode(),
+                    "head": head.decode("latin-1"),
+                    "body": body.decode("utf-8", "replace"),
+                    "at": time.time(),
+                }
             )
         if self.count == self.expected:
             say(complete=self.count)
