@@ -309,7 +309,9 @@ def render(folded: store.Folded, *, digest_every: float, where_to_look: str | No
         "list_title": _list_title(folded),
         "disabled_at": group.disabled_at or folded.last_at,
         "died": None if folded.deliveries is None else _capped(folded.deliveries),
-        "where_to_look": where_to_look,
+        "where_to_look": None
+        if where_to_look is None
+        else f"{where_to_look.rstrip('/')}/endpoints/{group.endpoint_id}",
         "digest_every": format_duration(digest_every),
     }
     templates = _templates()

@@ -105,8 +105,8 @@ def test_one_death_is_told_whole() -> None:
             "comes after 1h at the earliest",
         ):
             assert expected in part
-    assert "https://console.example.com" in sent.text
-    assert 'href="https://console.example.com"' in sent.html
+    assert f"https://console.example.com/endpoints/{ENDPOINT}\n" in sent.text
+    assert f'href="https://console.example.com/endpoints/{ENDPOINT}"' in sent.html
 
 
 def test_a_wave_of_deaths_is_counted() -> None:
