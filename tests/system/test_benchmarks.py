@@ -2,14 +2,16 @@
 
 import asyncio
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import orjson
 import pytest
+from standardwebhooks import Webhook
 
-from benchmarks import events, plot
+from benchmarks import events, plot, subscribers
 from benchmarks.errors import BenchmarkError
 from benchmarks.stage import check
 from dispatcher.embedded import EmbeddedPostgres
@@ -95,6 +97,37 @@ def test_what_did_not_arrive_as_meant_is_an_error(arrived: list[bytes]) -> None:
     """A run in which anything is lost, doubled, unknown or misdirected has no figures."""
     with pytest.raises(BenchmarkError):
         check(arrived, {b"/a 1", b"/b 2"}, verified=0)
+
+
+def sample(**changes: Any) -> dict[str, Any]:
+    """What the receiver keeps of a request to the third endpoint, rightly signed but for `changes` of its parts."""
+    parts = {"id": "m1", "stamp": 1_700_000_000, "body": "x" * 300, "at": 1_700_000_001.0, "endpoint": 2, **changes}
+    signed = Webhook(subscribers.secret(2)).sign("m1", datetime.fromtimestamp(1_700_000_000, UTC), "x" * 300)
+    lines = ("POST / HTTP/1.1", f"webhook-id: {parts['id']}", f"webhook-timestamp: {parts['stamp']}")
+    head = "\r\n".join((*lines, f"webhook-signature: {signed}"))
+    return {"path": f"/hooks/{parts['endpoint']}", "head": head, "body": parts["body"], "at": parts["at"]}
+
+
+def test_a_sample_that_is_rightly_signed_counts() -> None:
+    """However long ago it came."""
+    assert subscribers.verify([sample()], size=300) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"id": "m2"}, {"stamp": 1_700_000_002}, {"body": "y" * 300}, {"endpoint": 3}, {"at": 1_700_000_100.0}],
+    ids=["id", "timestamp", "body", "secret", "sent long before it came"],
+)
+def test_a_sample_that_was_tampered_with_is_an_error(changes: dict[str, Any]) -> None:
+    """The benchmark ends with a message, and has no figures."""
+    with pytest.raises(BenchmarkError):
+        subscribers.verify([sample(**changes)], size=300)
+
+
+def test_a_body_that_is_too_small_is_an_error() -> None:
+    """What is compared has the size that was asked for."""
+    with pytest.raises(BenchmarkError):
+        subscribers.verify([sample()], size=301)
 
 
 @pytest.mark.parametrize("number", [0, 9, 12345])
