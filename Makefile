@@ -5,7 +5,7 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/ready
 # three at once, two of them for the tests that start processes; then, alone, those that compare times
-PYTEST = $(BIN)/pytest -n 3 --dist loadgroup -m "$(1)" $(2) && $(BIN)/pytest -m quiet $(2)
+PYTEST = $(BIN)/pytest $(3) -n 3 --dist loadgroup -m "$(1)" $(2) && $(BIN)/pytest $(3) -m quiet $(2)
 
 .PHONY: help demo test screenshots check format clean
 
@@ -16,9 +16,9 @@ demo: $(READY) ## Show the whole thing on this machine, with its own Postgres
 	@$(BIN)/dispatcher demo
 
 test: $(READY) ## Run the tests, on the embedded Postgres and on an installed one
-	@$(call PYTEST,not quiet,--postgres=embedded)
+	@$(call PYTEST,not quiet,--postgres=embedded,tests)
 	@if PYTHONPATH=tests $(BIN)/python -m support.postgres; then \
-	  $(call PYTEST,not quiet and not browser,--postgres=system); fi
+	  $(call PYTEST,not quiet and not browser,--postgres=system,tests/integration tests/system); fi
 
 screenshots: $(READY) ## Take pictures of the console's pages into docs/screenshots
 	@PYTHONPATH=tests $(BIN)/python -m support.screenshots docs/screenshots
