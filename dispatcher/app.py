@@ -16,10 +16,10 @@ from aiohttp import web
 
 from dispatcher import logs
 from dispatcher.errors import ConfigError, DispatcherError
-from dispatcher.service import Children, Stop
+from dispatcher.service import Children, Stop, outlast
 from dispatcher.settings import Settings, host_port, summary
 from dispatcher.store import migrate
-from dispatcher.store.pool import PATIENCE, Pool, connect, open_pool
+from dispatcher.store.pool import PATIENCE, Pool, connect, is_outage, open_pool
 
 if TYPE_CHECKING:
     from dispatcher.admin import Admin
@@ -198,14 +198,19 @@ async def _serve(settings: Settings, roles: Sequence[str]) -> int:
 
 
 async def _work(settings: Settings, url: str, roles: Sequence[str], stop: Stop, *, ops: bool) -> int:
-    """Run one worker until it is told to stop."""
+    """Run one worker until it is told to stop. It waits for its database, however long that takes."""
     from dispatcher.clock import Clock
     from dispatcher.metrics import Metrics
     from dispatcher.worker import Worker, open_worker_pool
 
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        pool = await open_worker_pool(settings, url)
+        pool = await outlast(
+            lambda: open_worker_pool(settings, url), stop, is_outage=is_outage, on_change=metrics.database_up
+        )
+        if pool is None:
+            logger.info("service.stopped", drained=True)
+            return 0
         stack.push_async_callback(_close, pool)
         random = Random()  # noqa: S311 - jitter is no secret
         worker = Worker(settings, url, pool, roles=roles, metrics=metrics, clock=Clock(), random=random)
@@ -213,7 +218,7 @@ async def _work(settings: Settings, url: str, roles: Sequence[str], stop: Stop, 
             await stack.enter_async_context(listen_ops(settings, url, render=metrics.render, ready=worker.checks))
             if "api" in roles:
                 await stack.enter_async_context(listen_api(settings, url))
-        await worker.start()
+        await outlast(worker.start, stop, is_outage=is_outage, on_change=metrics.database_up)
         _look_less_for_garbage()
         await stop.asked.wait()
         drained = await stop.unless_forced(worker.stop(grace=settings.delivery.grace))
@@ -384,7 +389,7 @@ async def _supervise(settings: Settings, roles: Sequence[str], workers: int) -> 
         async def ready() -> Mapping[str, str | None]:
             missing = workers - children.alive
             return {
-                "workers": f"{missing} of {workers} do not run" if missing else None,
+                "workers": f"{missing} of {workers} do not run, and are started again" if missing else None,
                 "database": await _database_fault(settings, url),
             }
 

@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -22,6 +22,14 @@ CANCEL_SECONDS: Final = 1.0
 
 FAULT_PAUSE: Final = 1.0
 """Seconds after a fault of ours, so that a step that always fails does not fill the log."""
+
+RESTART_LONGEST: Final = 32
+"""Seconds between the death of a worker process that dies again and again, and its next start."""
+
+STEADY: Final = 60
+"""Seconds that a worker process runs before its next death counts as a first one."""
+
+Answer = TypeVar("Answer")
 
 logger = structlog.get_logger()
 
@@ -44,10 +52,10 @@ class Step(Protocol):
         ...
 
 
-class Availability:
+class Availability(Generic[Answer]):
     """Whether the database is there, said once when it goes and once when it returns."""
 
-    def __init__(self, on_change: Callable[[bool], None], *, probe: Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, on_change: Callable[[bool], None], *, probe: Callable[[], Awaitable[Answer]]) -> None:
         """`probe` asks the database anything, and raises what that raises."""
         self._on_change = on_change
         self._probe = probe
@@ -60,16 +68,17 @@ class Availability:
             logger.warning("database.lost", error=str(error) or type(error).__name__)
             self._on_change(False)
 
-    async def ask(self) -> None:
-        """See whether it is back, and take note if so; raises what the database raises.
+    async def ask(self) -> Answer:
+        """See whether it is back, and take note if so; returns its answer, and raises what the database raises.
 
         A step that ends well proves nothing: it may have had nothing to ask the database.
         """
-        await self._probe()
+        answer = await self._probe()
         if not self.up:
             self.up = True
             logger.info("database.returned")
             self._on_change(True)
+        return answer
 
 
 class Loop:
@@ -80,7 +89,7 @@ class Loop:
         step: Step,
         *,
         is_outage: Callable[[BaseException], bool],
-        availability: Availability,
+        availability: Availability[object],
         linger: float = 0.0,
     ) -> None:
         """`linger`: seconds between being woken and working, to let a batch gather."""
@@ -190,8 +199,46 @@ class Stop:
         return False
 
 
+async def outlast(
+    attempt: Callable[[], Awaitable[Answer]],
+    stop: Stop,
+    *,
+    is_outage: Callable[[BaseException], bool],
+    on_change: Callable[[bool], None],
+) -> Answer | None:
+    """Try until the database is there, and return what `attempt` returns; None if told to stop before.
+
+    `attempt` may be made often; what it raises is raised here, but for outages.
+    """
+    availability = Availability(on_change, probe=attempt)
+    pause = OUTAGE_FIRST
+    asked = asyncio.create_task(stop.asked.wait())
+    try:
+        while not stop.asked.is_set():
+            trial = asyncio.ensure_future(availability.ask())
+            await asyncio.wait([trial, asked], return_when=asyncio.FIRST_COMPLETED)
+            if not trial.done():
+                await finish(trial, within=0)
+                break
+            try:
+                return trial.result()
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                availability.away(error)
+            await asyncio.wait([asked], timeout=pause)
+            pause = min(pause * 2, OUTAGE_LONGEST)
+    finally:
+        asked.cancel()
+    return None
+
+
 class Children:
-    """Worker processes: started, watched, started again when they die, and told to end."""
+    """Worker processes: started, watched, started again when they die, and told to end.
+
+    Who dies is started again a second later, who dies again soon after that when twice as long has passed, and so on: a
+    crash at start is no storm.
+    """
 
     def __init__(self, start: Callable[[int], "Child"], count: int, *, on_death: Callable[[int], None]) -> None:
         """`on_death` is called with the process id of a child that died unasked."""
@@ -200,6 +247,12 @@ class Children:
         self._children: list[Child] = []
         self._count = count
         self._ending = False
+        self._lived = [0] * count
+        """Seconds since the start of each."""
+        self._pauses = [1] * count
+        """Seconds from each one's next death to its next start."""
+        self._due = [0] * count
+        """Seconds until each dead one is started again; 0: it runs, as far as is known."""
 
     def start(self) -> None:
         """Start them all."""
@@ -211,15 +264,34 @@ class Children:
         return sum(child.is_alive() for child in self._children)
 
     async def watch(self) -> None:
-        """Start again whoever dies, until it is told to end; a second apart, so that a crash at start is no storm."""
+        """Start again whoever dies, until it is told to end."""
         while not self._ending:
             await asyncio.sleep(1.0)
-            for index, child in enumerate(self._children):
-                if not child.is_alive() and not self._ending:
-                    logger.error("worker.died", worker=index, pid=child.pid, exit_code=child.exitcode)
-                    if child.pid is not None:
-                        self._on_death(child.pid)
+            self.look()
+
+    def look(self) -> None:
+        """See who died, and start again whose time has come; to be called every second."""
+        for index, child in enumerate(self._children):
+            if self._ending:
+                return
+            if child.is_alive():
+                self._lived[index] += 1
+                if self._lived[index] >= STEADY:
+                    self._pauses[index] = 1
+            elif self._due[index]:
+                self._due[index] -= 1
+                if not self._due[index]:
+                    self._lived[index] = 0
                     self._children[index] = self._start(index)
+            else:
+                self._mourn(index, child)
+
+    def _mourn(self, index: int, child: "Child") -> None:
+        pause = self._due[index] = self._pauses[index]
+        self._pauses[index] = min(pause * 2, RESTART_LONGEST)
+        logger.error("worker.died", worker=index, pid=child.pid, exit_code=child.exitcode, restart_in=pause)
+        if child.pid is not None:
+            self._on_death(child.pid)
 
     def signal(self) -> None:
         """Tell all to drain; again: to stop at once."""

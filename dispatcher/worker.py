@@ -90,7 +90,7 @@ class Worker:
         self._own_sender: Sender | None = None
         self._mailer: SmtpMailer | None = None
         self._wakeup: Wakeup | None = None
-        self._availability = Availability(metrics.database_up, probe=self._ask_database)
+        self._availability: Availability[object] = Availability(metrics.database_up, probe=self._ask_database)
         self._loops: dict[str, Loop] = {}
         self._engine: Engine | None = None
 
@@ -107,7 +107,7 @@ class Worker:
             loop.wake()
 
     async def start(self) -> None:
-        """Begin to work."""
+        """Begin to work; may be tried again where the database raises something."""
         async with self._pool.acquire() as connection:
             await outbox_store.fill_wakeups(connection)
             await outbox_store.set_parameters(
@@ -226,7 +226,7 @@ def make_mailer(smtp: SmtpSettings) -> SmtpMailer | None:
 
 
 async def open_worker_pool(settings: Settings, url: str) -> Pool:
-    """Open the few connections that a worker's steps share."""
+    """Open the few connections that a worker's steps share; tries once, and raises as `open_pool` does."""
     return await open_pool(
         url,
         application_name="dispatcher worker",
@@ -234,5 +234,6 @@ async def open_worker_pool(settings: Settings, url: str) -> Pool:
         maximum=settings.database.pool_size,
         pgbouncer=settings.database.pgbouncer,
         by_key=True,
+        patience=0,
         command_timeout=STATEMENT_SECONDS,
     )

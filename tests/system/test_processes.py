@@ -192,6 +192,35 @@ async def test_readiness_is_answered_while_the_database_answers_nothing(
         assert await process.terminate() == 0
 
 
+async def test_a_worker_process_that_begins_without_its_database_waits_for_it(
+    distant: str, proxy: Proxy, connection: Any
+) -> None:
+    """It neither dies nor fills the log, /readyz says why; when the database is back, it works. It can be told to end."""
+    async with Receiver() as receiver, serving(distant, workers=2) as process:
+        await make_endpoint(connection, f"{receiver.url}/hook")
+        await proxy.refuse()
+        for worker in process.workers():
+            worker.kill()
+        await process.says("database.lost", count=2, timeout=30)
+        away = await process.get("/readyz")
+        await proxy.accept()
+
+        await process.says("worker.started", count=4, timeout=30)
+        await until(process.is_ready, why="/readyz")
+        await insert_event(connection)
+        await settled(connection, 1)
+
+        assert away[0] == 503
+        assert "database" in away[1]
+        assert len(process.logged("worker.died")) == 2
+        assert len(process.logged("database.returned")) == 2
+        assert process.said == ""
+        await proxy.refuse()
+        process.workers()[0].kill()
+        await process.says("database.lost", count=4, timeout=30)
+        assert await process.terminate() == 0
+
+
 @pytest.mark.parametrize("how", ["refused", "swallowed"])
 async def test_a_worker_ends_in_time_while_its_database_is_away(
     distant: str, proxy: Proxy, connection: Any, how: str
