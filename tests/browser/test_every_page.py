@@ -11,13 +11,14 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from dispatcher.console.pages import PAGES
+from dispatcher.console.pages.system import EXAMINATION
 from support.browser import MARKS, PHONE, Open, showing
 from support.console import Console
 from support.lively import Lively, is_page, lively
 
 pytestmark = MARKS
 
-NAMES = sorted(page.name for page in PAGES if is_page(page))
+NAMES = sorted(page.name for page in (*PAGES, *EXAMINATION) if is_page(page))
 PORTAL_NAMES = sorted(page.name for page in PAGES if is_page(page) and page.in_portal)
 
 

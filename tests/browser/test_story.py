@@ -1,6 +1,5 @@
 """What people come to the console for, from the beginning to the end: with scripts and without, by mouse and by keyboard."""
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from playwright.async_api import Locator, Page, expect
 
 from support.browser import MARKS, PHONE, Open, Screen
 from support.console import Console
+from support.lively import portal_link
 from support.receiver import Receiver, answer
 from support.world import insert_event, make_endpoint, until
 
@@ -186,12 +186,6 @@ async def tab_to(screen: Screen, selector: str) -> None:
     raise AssertionError(f"Tab does not get to {selector}.")
 
 
-async def link_of(console: Console, tenant: str, *, expires_in: str = "1h") -> str:
-    """Make a link for a tenant's people, as it is where the listener is."""
-    made = json.loads(await console.call("portal", "link", tenant, "--expires-in", expires_in))
-    return re.sub("^https?://[^/]+", console.api, made["url"])
-
-
 async def test_a_tenants_people_help_themselves(
     open_screen: Open, console: Console, receiver: Receiver, connection: Any
 ) -> None:
@@ -206,7 +200,7 @@ async def test_a_tenants_people_help_themselves(
     screen.expect("status of 404")
     page = screen.page
 
-    await screen.go(await link_of(console, "north"))
+    await screen.go(await portal_link(console, "north"))
 
     assert await page.get_by_role("navigation", name="Pages").get_by_role("link").all_inner_texts() == [
         "Endpoints",
@@ -239,7 +233,7 @@ async def sends_a_test(screen: Screen, receiver: Receiver) -> None:
 async def test_a_link_that_is_over_lets_nobody_in(open_screen: Open, console: Console, connection: Any) -> None:
     """Neither who follows it late, nor who kept what it gave."""
     await make_endpoint(connection, "https://example.com/", tenant="late")
-    link = await link_of(console, "late", expires_in="1s")
+    link = await portal_link(console, "late", expires_in="1s")
     screen = await open_screen()
     screen.expect("status of 403")
 

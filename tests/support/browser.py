@@ -18,7 +18,7 @@ from importlib.resources import files
 from typing import Any, Final, Literal
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, async_playwright
 
 PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
@@ -123,6 +123,7 @@ class Screen:
         self._expected: list[str] = []
         context.on("request", self._on_request)
         context.on("console", self._on_console)
+        context.on("dialog", self._on_dialog)
         context.on("weberror", lambda error: self._faults.append(f"script: {error.error}"))
 
     def _on_request(self, request: Request) -> None:
@@ -136,9 +137,13 @@ class Screen:
         if message.type in ("error", "warning"):
             self._faults.append(f"console: {message.text}")
 
+    async def _on_dialog(self, dialog: Dialog) -> None:
+        self._faults.append(f"dialog: {dialog.message}")
+        await dialog.dismiss()
+
     @property
     def faults(self) -> list[str]:
-        """What must not happen and did: `outside: …`, `policy: …`, `console: …`, `script: …`."""
+        """What must not happen and did: `outside: …`, `policy: …`, `console: …`, `script: …`, `dialog: …`."""
         return [fault for fault in self._faults if not any(re.search(one, fault) for one in self._expected)]
 
     def expect(self, fault: str) -> None:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 from uuid import UUID
 
 import asyncpg
 
 from dispatcher.console.pages import PAGES
+from dispatcher.console.pages.system import EXAMINATION
 from dispatcher.console.view import Page
 from dispatcher.store.queries import load
 from dispatcher.tally import LATENCIES
@@ -92,7 +94,7 @@ class Lively:
 
     def pages(self) -> Mapping[str, str]:
         """Path of every page that operators have, by name."""
-        return {page.name: self._path(page.path) for page in PAGES if is_page(page)}
+        return {page.name: self._path(page.path) for page in (*PAGES, *EXAMINATION) if is_page(page)}
 
     def portal_pages(self) -> Mapping[str, str]:
         """Path of every page that a tenant's people have, by name."""
@@ -100,7 +102,7 @@ class Lively:
 
     def _path(self, path: str) -> str:
         collection = path.split("/")[1]
-        return re.sub(r"\{\w+\}", lambda _: self.samples[collection], path)
+        return re.sub(r"\{\w+(:[^}]*)?\}", lambda _: quote(self.samples[collection], safe=""), path)
 
 
 def is_page(page: Page) -> bool:
@@ -128,11 +130,16 @@ async def lively(database: str) -> AsyncIterator[Lively]:
                 replay = json.loads(await console.call("replay", "create", "--webhook", str(reports), "--since", "-1h"))
                 await until(partial(_ended, connection, replay["id"]), timeout=30, why="the replay")
                 await _make_up(connection, receiver, endpoints)
-                link = json.loads(await console.call("portal", "link", TENANT))["url"]
                 samples = await _samples(connection, crm) | {"replays": replay["id"], "endpoints": str(crm)}
-                yield Lively(console, samples, re.sub("^https?://[^/]+", console.api, link))
+                yield Lively(console, samples, await portal_link(console, TENANT))
     finally:
         await connection.close()
+
+
+async def portal_link(console: Console, tenant: str, *, expires_in: str = "1h") -> str:
+    """Make a link for a tenant's people, as it is where the listener is."""
+    made = json.loads(await console.call("portal", "link", tenant, "--expires-in", expires_in))
+    return re.sub("^https?://[^/]+", console.api, made["url"])
 
 
 async def _subscribe(connection: Any, receiver: Receiver) -> list[UUID]:

@@ -31,5 +31,5 @@ async def show(view: View) -> web.StreamResponse:
 
 PAGES: Final = (
     Page("catalogue", "/catalogue", listing),
-    Page("event_type", "/catalogue/{name}", show),
+    Page("event_type", "/catalogue/{name:.+}", show),
 )
