@@ -209,7 +209,7 @@ class Engine:
 
     def _busy(self) -> list[DeliveryId]:
         """Deliveries that are being sent, or whose result is not written yet."""
-        return self.send.in_flight + self.record.waiting
+        return self.send.in_flight + self.record.unwritten
 
     def _load(self) -> Load:
         """Tell what this worker does now; without shards nothing waits for it."""
@@ -225,6 +225,7 @@ class Engine:
     def _held_back(self, shards: Sequence[Shard]) -> None:
         for shard in shards:
             self._lanes.hold_shard(shard)
+        self.record.let_go(shards)
 
     def _kept(self, shards: Sequence[Shard]) -> None:
         for shard in shards:
@@ -237,6 +238,7 @@ class Engine:
 
     def _lost(self, shards: Sequence[Shard]) -> None:
         self.fanout.forget(shards)
+        self.record.let_go(shards)
         for shard in shards:
             self._lanes.forget_shard(shard)
         self._subscribers.forget(shards)
@@ -252,8 +254,8 @@ class Engine:
         await stop(*(step.name for step in (*makers, self.pulling, self.refresh, self.sweep, self.send)))
         cut = await self.send.stop(grace=grace)
         await stop(self.record.name, self.reap.name, self.statistics.name, self.shards.name)
-        if not await finish(self._write_last_results(), within=LAST_RESULTS_SECONDS):
-            logger.error("results.lost", results=len(self.record.waiting), effect="they will be sent again")
+        if not await finish(self._write_last_results(), within=LAST_RESULTS_SECONDS) or self.record.unwritten:
+            logger.error("results.lost", results=len(self.record.unwritten), effect="they will be sent again")
         await self._try(self.statistics.write_all(), within=STATISTICS_SECONDS)
         await self._leave()
         logger.info("worker.drained", cut_short=cut)

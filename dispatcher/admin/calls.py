@@ -44,7 +44,10 @@ MARGIN = timedelta(seconds=10)
 """Ids and instants of creation agree so far: no transaction of ours stays open for longer (see store/pool.py)."""
 
 _STATUS = re.compile(r"([1-5])([0-9]{2}|xx)")
-_ERROR_CLASSES = (*UnreachableReason, BLOCKED)
+UNRECORDABLE = "unrecordable"
+"""The class of an answer that the database refused to store."""
+
+_ERROR_CLASSES = (*UnreachableReason, BLOCKED, UNRECORDABLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

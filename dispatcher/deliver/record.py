@@ -2,12 +2,14 @@
 
 With a result go the changes that it makes: history, the log of attempts, the endpoint's health, notices, operational
 events, and the next delivery of an ordering key. What cannot be written because the database is away is kept and written later.
+What the database refuses is written without all that came from outside, and if that is refused, too, tried again ever later:
+until then the delivery is not sent again, for its attempts would not count.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final
+from typing import Final, assert_never
 
 import orjson
 import structlog
@@ -31,6 +33,8 @@ from dispatcher.model import (
     NoticeKind,
     Outcome,
     Retry,
+    Shard,
+    Unreachable,
 )
 from dispatcher.retry import HealthChange, disable_date
 from dispatcher.store import deliveries as store
@@ -53,7 +57,25 @@ ANSWER_START: Final = 1000
 LONGEST_LENGTH: Final = 18
 """Digits of an answer's announced length that are believed; more would not fit into the table."""
 
+PARKED_FIRST, PARKED_LONGEST = 1.0, 60.0
+"""Seconds between tries of a result that the database refuses even at its shortest, doubling: a lock that is not to be had, a
+full disk or a missing partition are mended in their time, and each try is a line in the log."""
+
+REFUSED: Final = "the database refused what is known of this attempt; the service's log says why (result.refused)"
+"""Of an attempt that is recorded without what came from outside, for people."""
+
 logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parked:
+    """A result that the database refuses altogether."""
+
+    attempted: Attempted
+    pause: float
+    """Seconds."""
+    until: float
+    """When it is tried again, by the monotonic clock."""
 
 
 class Record:
@@ -90,6 +112,7 @@ class Record:
         self._on_work = on_work
         self._on_disabled = on_disabled
         self._waiting: dict[DeliveryId, Attempted] = {}
+        self._parked: dict[DeliveryId, _Parked] = {}
 
     def add(self, attempted: Attempted) -> None:
         """Queue a result."""
@@ -97,35 +120,67 @@ class Record:
 
     @property
     def waiting(self) -> list[DeliveryId]:
-        """Deliveries whose result is not written down yet."""
+        """Deliveries whose result is to be written down now."""
         return list(self._waiting)
+
+    @property
+    def unwritten(self) -> list[DeliveryId]:
+        """Deliveries whose result is not written down yet, also those that have to wait because the database refuses it."""
+        return [*self._waiting, *self._parked]
+
+    def let_go(self, shards: Collection[Shard]) -> None:
+        """Keep no refused results of these shards, which go to another worker: it sends these deliveries again."""
+        for parked in [item for item in self._parked.values() if item.attempted.delivery.shard in shards]:
+            logger.error("result.dropped", delivery=parked.attempted.delivery.id, effect="it will be sent again")
+            self._forget(parked.attempted.delivery, None)
+            self._lanes.rewind(parked.attempted.delivery.endpoint_id)  # for whoever may keep the shard after all
 
     async def run_once(self) -> int:
         """Write a batch down; returns its size. Raises what the database raises; nothing is lost by that."""
         batch = list(islice(self._waiting.values(), BATCH))
-        if not batch:
-            return 0
         try:
-            await self._write(batch, bare=False)
+            if batch:
+                await self._write(batch)
         except Exception as error:
             if is_outage(error):
                 raise
             logger.exception("results.refused", results=len(batch))
             await self._write_singly(batch)
+        if self._parked:
+            now = self._clock.monotonic()
+            await self._write_singly([item.attempted for item in self._parked.values() if item.until <= now])
         return len(batch)
 
     async def _write_singly(self, batch: Sequence[Attempted]) -> None:
         """Keep one result that the database refuses from holding up the others."""
         for attempted in batch:
-            try:
-                await self._write([attempted], bare=True)
-            except Exception as error:
-                if is_outage(error):
-                    raise
-                logger.exception("result.dropped", delivery=attempted.delivery.id)
-                self._forget(attempted.delivery, None)
+            if await self._is_written(attempted):
+                continue
+            if await self._is_written(_bare(attempted), bare=True):
+                logger.error("result.cut", delivery=attempted.delivery.id, attempt=attempted.delivery.attempts + 1)
+            else:
+                self._park(attempted)
 
-    async def _write(self, batch: Sequence[Attempted], *, bare: bool) -> None:
+    async def _is_written(self, attempted: Attempted, *, bare: bool = False) -> bool:
+        """Write one result down, and tell whether the database took it."""
+        try:
+            await self._write([attempted], bare=bare)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            logger.warning("result.refused", delivery=attempted.delivery.id, bare=bare, error=str(error))
+            return False
+        return True
+
+    def _park(self, attempted: Attempted) -> None:
+        id_ = attempted.delivery.id
+        before = self._parked.get(id_)
+        pause = PARKED_FIRST if before is None else min(before.pause * 2, PARKED_LONGEST)
+        logger.error("result.parked", delivery=id_, attempt=attempted.delivery.attempts + 1, tried_again_in=pause)
+        self._waiting.pop(id_, None)
+        self._parked[id_] = _Parked(attempted, pause, self._clock.monotonic() + pause)
+
+    async def _write(self, batch: Sequence[Attempted], *, bare: bool = False) -> None:
         now = self._clock.override()
         async with self._pool.acquire() as connection, connection.transaction():
             ordered = [item.delivery for item in batch if item.delivery.ordered]
@@ -156,17 +211,20 @@ class Record:
 
     def _forget(self, delivery: Delivery, next_due: float | None) -> None:
         self._waiting.pop(delivery.id, None)
+        self._parked.pop(delivery.id, None)
         self._lanes.recorded(delivery.endpoint_id, delivery.id, next_due)
 
     def _result(self, item: Attempted, *, bare: bool) -> store.Result:
-        """Turn an attempt into columns; `bare` leaves out all that the subscriber wrote."""
+        """Turn an attempt into columns; a `bare` one says what is missing."""
         verdict = item.judgement.verdict
         status, error = describe(item.outcome)
         headers, body, body_cut = None, None, None
         sent, timings = None, None
         if not isinstance(item.outcome, Blocked):
             sent, timings = item.outcome.sent, item.outcome.timings
-        if isinstance(item.outcome, Answered) and self._store_answers and not bare:
+        if bare:
+            error = error or f"unrecordable: {REFUSED}"
+        elif isinstance(item.outcome, Answered) and self._store_answers:
             headers = orjson.dumps(item.outcome.headers).decode()
             body, body_cut = item.outcome.body or None, item.outcome.body_cut
         return store.Result(
@@ -180,7 +238,7 @@ class Record:
             seconds=item.outcome.seconds,
             outcome=outcome_name(item.outcome),
             status=status,
-            error=None if error is None or bare else error.replace("\0", "�"),
+            error=None if error is None else error.replace("\0", "�"),
             address=item.outcome.address,
             headers=headers,
             body=body,
@@ -279,6 +337,21 @@ _NOTICES: Final[Mapping[HealthChange | None, NoticeKind]] = {
     HealthChange.WARN: NoticeKind.ENDPOINT_FAILING,
     HealthChange.RECOVERED: NoticeKind.ENDPOINT_RECOVERED,
 }
+
+
+def _bare(item: Attempted) -> Attempted:
+    """Leave out all that came from outside, but for the status."""
+    outcome: Outcome
+    match item.outcome:
+        case Answered(status=status, seconds=seconds):
+            outcome = Answered(status, (), b"", body_cut=False, seconds=seconds, address=None)
+        case Unreachable(reason=reason, seconds=seconds):
+            outcome = Unreachable(reason, REFUSED, seconds, None)
+        case Blocked(seconds=seconds):
+            outcome = Blocked(REFUSED, seconds, None)
+        case _:
+            assert_never(item.outcome)
+    return replace(item, outcome=outcome)
 
 
 def _is_notable(item: Attempted) -> bool:

@@ -13,7 +13,7 @@ from dispatcher.console.waterfall import Waterfall, waterfall
 from dispatcher.errors import InvalidInput
 from dispatcher.model import DeliveryId, DeliveryState, EndpointId, EventId, UnreachableReason
 
-ERROR_CLASSES: Final = (*(str(reason) for reason in UnreachableReason), "blocked")
+ERROR_CLASSES: Final = (*(str(reason) for reason in UnreachableReason), "blocked", "unrecordable")
 
 
 @dataclass(frozen=True, slots=True)
