@@ -333,6 +333,7 @@ class Flight:
 
     def _land(self, outcome: Outcome | Exception) -> None:
         done, self._done = self._done, None
+        self._exchange = None
         self._means.deadlines.remove(self, self._request.timeout)
         if done is not None:
             done(outcome)

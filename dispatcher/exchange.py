@@ -103,7 +103,8 @@ class Exchange:
 
     def _end(self, error: BaseException | None) -> None:
         self.line.protocol.listener = None
-        self._done(error)
+        done, self._done = self._done, _nobody  # whoever is told holds this: no circle shall be left to the collector
+        done(error)
 
     def cancel(self) -> None:
         """Listen no more; the connection is of no further use."""

@@ -33,6 +33,13 @@ RESERVED = 4
 """One part in four of the rows in memory is kept for lanes that hold none: a lane's first delivery finds room although
 thousands of slow endpoints have filled theirs."""
 
+FEW = 200
+"""Rows of one lane that are held however large their payloads are; beyond it only small ones are, so that one endpoint's
+backlog takes no more than some megabytes."""
+
+SMALL = 4096
+"""Characters of a payload."""
+
 CLOCK_SLACK = 0.05
 """Seconds: rows handed over are taken as due a little early, because `now` may lag behind the clock of the database
 that has just stamped them."""
@@ -47,7 +54,7 @@ class Lanes:
         start_in_flight: int = 4,
         lane_in_flight: int = 64,
         total_in_flight: int = 512,
-        held: int = 200,
+        held: int = 2000,
         held_total: int = 20_000,
         pause_first: float = 0.5,
         pause_longest: float = 30.0,
@@ -195,9 +202,11 @@ class Lanes:
     def _keep(self, lane: Lane, delivery: Delivery, now: float) -> None:
         """Hold a row that is known to be pending, or note it if it must wait for its turn in the database."""
         may_hold = lane.open and not lane.hung and lane.cool_until <= now and delivery.due_at <= now + CLOCK_SLACK
+        held = len(lane.held) + len(lane.aside)
         if (
             not may_hold
-            or len(lane.held) + len(lane.aside) >= lane.most_held
+            or held >= lane.most_held
+            or (held >= FEW and len(delivery.event.payload) > SMALL)
             or self._room_for(holding=bool(lane.held)) <= 0
         ):
             lane.miss(key_of(delivery))

@@ -1,10 +1,12 @@
 """The sender and receivers that answer: the answer is kept, bounded; what was sent; which connections are kept."""
 
 import asyncio
+import gc
 
 import pytest
 
 from dispatcher.egress import RESERVED_HEADERS, Request
+from dispatcher.exchange import Exchange as Conversation
 from dispatcher.lines import IDLE_SECONDS, LINE_SECONDS
 from dispatcher.model import UnreachableReason
 from support.egress import AMPLE, LIMIT, Runner, answered, blocked, both_loops, outcome_of, post, sending, unreachable
@@ -360,3 +362,22 @@ async def test_a_receiver_can_go_and_come_back() -> None:
         await receiver.start()
 
         assert answered(await post(sender, f"{receiver.url}/")).status == 204
+
+
+async def test_a_request_leaves_no_circle_behind() -> None:
+    """What one needs is free when it has ended: the collector of cycles was a twentieth of what a delivery cost."""
+    async with Receiver() as receiver, sending() as sender:
+        await post(sender, f"{receiver.url}/hook")
+        gc.collect()
+        gc.disable()
+        try:
+            before = _exchanges()
+            for _ in range(3):
+                await post(sender, f"{receiver.url}/hook")
+            assert _exchanges() == before
+        finally:
+            gc.enable()
+
+
+def _exchanges() -> int:
+    return sum(isinstance(item, Conversation) for item in gc.get_objects())

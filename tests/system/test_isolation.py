@@ -22,7 +22,7 @@ BACKLOG = 100_000
 TROUBLED = 200
 """Deliveries that wait for the endpoint that hangs, and for the one that refuses."""
 
-HELD_PER_LANE = 200
+HELD_PER_LANE = 2000
 """What `Lanes` holds of one endpoint at most."""
 
 OWN_FLOOD = 30.0

@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import inf
 from uuid import UUID
 
-from dispatcher.lanes import SMALLEST_PULL, Lanes
+from dispatcher.lanes import FEW, SMALL, SMALLEST_PULL, Lanes
 from dispatcher.model import EndpointId, EndpointState, Health, Shard
 from support.lanes import (
     HUNG,
@@ -410,3 +410,18 @@ def test_oldest_due_is_that_of_memory_or_of_what_is_unread() -> None:
     lanes.set_endpoint(endpoint(2, state=EndpointState.PAUSED), NOW)
     assert lanes.oldest_due() == NOW
     assert {1, 2} == {view.endpoint_id.int for view in lanes.views()}
+
+
+def test_large_payloads_are_held_by_the_hundred_and_small_ones_by_the_thousand() -> None:
+    """One endpoint's backlog takes some megabytes, whatever its events are."""
+    lanes = lanes_for(held=1000)
+    large = [replace(row, event=replace(row.event, payload="x" * (SMALL + 1))) for row in rows(FEW + 1)]
+
+    lanes.hand_over(large, NOW)
+    held = lanes.held
+    lanes.forget_endpoint(large[0].endpoint_id)
+    lanes.set_endpoint(endpoint(), NOW)
+    read_up(lanes)
+    lanes.hand_over(rows(FEW + 1), NOW)
+
+    assert (held, lanes.held) == (FEW, FEW + 1)
