@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isinf
+from typing import Any, Final
 
 import asyncpg
 
@@ -19,6 +20,10 @@ SQL = queries.load(__file__)
 
 DAWN = datetime.min.replace(tzinfo=UTC)
 """Before every row: where a cursor stands that has read nothing."""
+
+
+BEFORE_NOW: Final = 15
+"""Of the arguments of `record`, so many arrays come before `now`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,37 +172,48 @@ async def record(
     `worker` is whoever made the attempts, `age_at` the present by the clock that `Result.started` was read from.
     """
     await connection.execute(SQL.prefer_keys)  # behind PgBouncer the session cannot say so once and for all
-    rows = await connection.fetch(
-        SQL.record,
-        [result.delivery_id for result in results],
-        [result.shard for result in results],
-        [result.number for result in results],
-        [result.verdict for result in results],
-        [result.delay for result in results],
-        [result.reason for result in results],
-        [age_at - result.started for result in results],
-        [round(result.seconds * 1000) for result in results],
-        [result.outcome for result in results],
-        [result.status for result in results],
-        [result.error for result in results],
-        [result.address for result in results],
-        [result.headers for result in results],
-        [result.body for result in results],
-        [result.body_cut for result in results],
-        now,
-        [None if result.sent is None else result.sent.head for result in results],
-        [None if result.sent is None else result.sent.body_size for result in results],
-        [None if result.sent is None else result.sent.body_sha256 for result in results],
-        [result.signed_with for result in results],
-        [result.body_size for result in results],
-        [None if result.timings is None else result.timings.reused for result in results],
-        [None if result.timings is None else _milliseconds(result.timings.lookup) for result in results],
-        [None if result.timings is None else _milliseconds(result.timings.connect) for result in results],
-        [None if result.timings is None else _milliseconds(result.timings.tls) for result in results],
-        [None if result.timings is None else _milliseconds(result.timings.first_byte) for result in results],
-        worker,
-    )
+    columns = list(zip(*[_columns(result, age_at=age_at) for result in results], strict=True))
+    rows = await connection.fetch(SQL.record, *columns[:BEFORE_NOW], now, *columns[BEFORE_NOW:], worker)
     return {DeliveryId(row["id"]): row["due_at"] for row in rows}
+
+
+def _columns(result: Result, *, age_at: float) -> tuple[Any, ...]:
+    """Return a result as `record` takes it, in the order of its arguments."""
+    head, body_size, body_sha256 = None, None, None
+    if (sent := result.sent) is not None:
+        head, body_size, body_sha256 = sent.head, sent.body_size, sent.body_sha256
+    reused, lookup, connect, tls, first_byte = None, None, None, None, None
+    if (timings := result.timings) is not None:
+        reused = timings.reused
+        lookup, connect, tls = map(_milliseconds, (timings.lookup, timings.connect, timings.tls))
+        first_byte = _milliseconds(timings.first_byte)
+    return (
+        result.delivery_id,
+        result.shard,
+        result.number,
+        result.verdict,
+        result.delay,
+        result.reason,
+        age_at - result.started,
+        round(result.seconds * 1000),
+        result.outcome,
+        result.status,
+        result.error,
+        result.address,
+        result.headers,
+        result.body,
+        result.body_cut,
+        head,
+        body_size,
+        body_sha256,
+        result.signed_with,
+        result.body_size,
+        reused,
+        lookup,
+        connect,
+        tls,
+        first_byte,
+    )
 
 
 def _milliseconds(seconds: float | None) -> float | None:
