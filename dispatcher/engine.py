@@ -87,7 +87,7 @@ class Engine:
             random=random,
             jitter=settings.retry.jitter,
             metrics=metrics,
-            on_result=self._on_result,
+            on_results=self._on_results,
             on_expired=self._on_expired,
         )
         self.record = Record(
@@ -196,8 +196,9 @@ class Engine:
         self._wake(self.send.name)
         self._wake(self.pulling.name)
 
-    def _on_result(self, attempted: Attempted) -> None:
-        self.record.add(attempted)
+    def _on_results(self, results: Sequence[Attempted]) -> None:
+        for attempted in results:
+            self.record.add(attempted)
         self._wake(self.record.name)
 
     def _on_expired(self, delivery: Delivery) -> None:

@@ -5,7 +5,7 @@ database connection is held while a request is in flight.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from random import Random
@@ -95,7 +95,7 @@ class Send:
         random: Random,
         jitter: float,
         metrics: Metrics,
-        on_result: Callable[[Attempted], None],
+        on_results: Callable[[Sequence[Attempted]], None],
         on_expired: Callable[[Delivery], None],
     ) -> None:
         self._lanes = lanes
@@ -106,11 +106,11 @@ class Send:
         self._random = random
         self._jitter = jitter
         self._metrics = metrics
-        self._on_result = on_result
+        self._on_results = on_results
         self._on_expired = on_expired
         self._loop = asyncio.get_running_loop()
         self._flights: dict[DeliveryId, tuple[Delivery, UnderWay]] = {}
-        self._going_on = False
+        self._landings: list[tuple[Delivery, Subscriber, float, Outcome | Exception]] = []
         self._stopped = False
         self._landed_all = asyncio.Event()
         self._logger = logger.bind()
@@ -140,7 +140,7 @@ class Send:
         if self._stopped or not self._ownership.runs(monotonic):
             return 0
         now = self._clock.now()
-        started = 0
+        ready: list[tuple[Delivery, Subscriber, Request | Blocked | Exception]] = []
         for delivery in self._lanes.start(now):
             if not self._ownership.may_act(delivery.shard, monotonic):
                 self._lanes.release(delivery)
@@ -148,22 +148,20 @@ class Send:
                 self._lanes.skip(delivery, now)
                 self._on_expired(delivery)
             else:
-                self._begin(delivery, now)
-                started += 1
-        return started
+                # looked up now, with no turn of the loop between: in it the shard may be lost, its subscribers with it
+                subscriber = self._subscribers.of(delivery)
+                ready.append((delivery, subscriber, self._request(delivery, subscriber, now)))
+        for delivery, subscriber, request in ready:  # one kind of work after the other is quicker than in turn
+            self._begin(delivery, subscriber, request, started=now)
+        return len(ready)
 
-    def _begin(self, delivery: Delivery, started: float) -> None:
-        # looked up now, with no turn of the loop between: in it the shard may be lost, and its subscribers with it
-        subscriber = self._subscribers.of(delivery)
+    def _begin(
+        self, delivery: Delivery, subscriber: Subscriber, request: Request | Blocked | Exception, *, started: float
+    ) -> None:
         done = partial(self._landed, delivery, subscriber, started)
         if delivery.attempts == 0:
             since = max(delivery.event.inserted_at, delivery.due_at)
             self._metrics.first_attempted(max(0.0, started - since))
-        request: Request | Blocked | Exception
-        try:
-            request = self._request(delivery, subscriber, started)
-        except Exception as error:  # noqa: BLE001 - told to the one place that says what follows
-            request = error
         under_way: UnderWay
         if isinstance(request, Request):
             under_way = self._sender.begin(request, done)
@@ -171,34 +169,46 @@ class Send:
             under_way = self._loop.call_soon(done, request)
         self._flights[delivery.id] = (delivery, under_way)
 
-    def _request(self, delivery: Delivery, subscriber: Subscriber, now: float) -> Request | Blocked:
+    def _request(self, delivery: Delivery, subscriber: Subscriber, now: float) -> Request | Blocked | Exception:
         if subscriber.fault is not None:
             return Blocked(subscriber.fault, 0.0, None)
         try:
             envelope = subscriber.envelope(delivery.event, now)
         except FormatFailed as failure:
             return Blocked(str(failure), 0.0, None)
+        except Exception as error:  # noqa: BLE001 - told to the one place that says what follows
+            return error
         return Request(subscriber.endpoint.url, envelope.headers, envelope.body, subscriber.timeout)
 
     def _landed(self, delivery: Delivery, subscriber: Subscriber, started: float, outcome: Outcome | Exception) -> None:
-        del self._flights[delivery.id]
-        if isinstance(outcome, Exception):
-            # A fault of ours: nothing is known of the attempt, so nothing is recorded; the lane tries it again later.
-            logger.error("delivery.broke", delivery=delivery.id, endpoint=str(delivery.endpoint_id), exc_info=outcome)
-            outcome = Blocked("a fault of the service; see its log for delivery.broke", 0.0, None)
-        # the endpoint may have been read anew meanwhile: what changes in its health belongs to what is known of it now
-        self._finish(delivery, self._subscribers.get(delivery.endpoint_id) or subscriber, outcome, started)
-        if not self._going_on:  # once for all that land in this turn of the loop
-            self._going_on = True
-            self._loop.call_soon(self._go_on)
+        if not self._landings:
+            self._loop.call_soon(self._settle)
+        self._landings.append((delivery, subscriber, started, outcome))
+
+    def _settle(self) -> None:
+        """Judge, log and hand on all that landed in this turn of the loop, and send what may be sent now."""
+        landings, self._landings = self._landings, []
+        results: list[Attempted] = []
+        for delivery, known, started, outcome in landings:
+            if self._flights.pop(delivery.id, None) is None:
+                continue  # it was cut
+            if isinstance(outcome, Exception):
+                # A fault of ours: nothing is known of the attempt; the lane tries it again later.
+                endpoint = str(delivery.endpoint_id)
+                logger.error("delivery.broke", delivery=delivery.id, endpoint=endpoint, exc_info=outcome)
+                outcome = Blocked("a fault of the service; see its log for delivery.broke", 0.0, None)  # noqa: PLW2901
+            # the endpoint may have been read anew meanwhile: what changes in its health belongs to what is known now
+            subscriber = self._subscribers.get(delivery.endpoint_id) or known
+            results.append(self._finish(delivery, subscriber, outcome, started))
+        for result in results:
+            self._log(result)
+        if results:
+            self._on_results(results)
         if self._stopped and not self._flights:
             self._landed_all.set()
-
-    def _go_on(self) -> None:
-        self._going_on = False
         self.start()
 
-    def _finish(self, delivery: Delivery, subscriber: Subscriber, outcome: Outcome, started: float) -> None:
+    def _finish(self, delivery: Delivery, subscriber: Subscriber, outcome: Outcome, started: float) -> Attempted:
         now = self._clock.now()
         judgement = judge(
             outcome,
@@ -223,13 +233,13 @@ class Send:
         if disabled:
             subscriber.disable()
             self._lanes.set_endpoint(subscriber.endpoint, now)
-        self._log(delivery, outcome, judgement)
         unsent = isinstance(outcome, Blocked) or outcome.sent is None
         signed_with = None if unsent else subscriber.signed_with(started)
-        self._on_result(Attempted(delivery, outcome, judgement, started, now, change, disabled, signed_with))
+        return Attempted(delivery, outcome, judgement, started, now, change, disabled, signed_with)
 
-    def _log(self, delivery: Delivery, outcome: Outcome, judgement: Judgement) -> None:
+    def _log(self, attempted: Attempted) -> None:
         """The one line per attempt that operators search."""
+        delivery, outcome, judgement = attempted.delivery, attempted.outcome, attempted.judgement
         name, next_in = verdict_name(judgement.verdict), None
         if isinstance(judgement.verdict, Retry):
             next_in = round(judgement.verdict.delay, 3)
@@ -259,6 +269,7 @@ class Send:
         with suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await self._landed_all.wait()
+        self._settle()
         late = list(self._flights.values())
         self._flights.clear()
         for delivery, under_way in late:

@@ -12,11 +12,12 @@ import asyncpg
 
 from dispatcher.model import Delivery, DeliveryId, EndpointId, Event, EventId, Shard
 from dispatcher.store import queries
+from dispatcher.swift import swift
 
 SQL = queries.load(__file__)
 
 
-@dataclass(frozen=True, slots=True)
+@swift
 class Unread:
     """An event that fan-out has not turned into deliveries yet."""
 
@@ -38,13 +39,8 @@ async def read(
     """Read on in each shard behind its cursor; the shards that come first in `cursors` are served first."""
     rows = await connection.fetch(SQL.read, list(cursors), list(cursors.values()), per_shard, limit)
     return [
-        Unread(
-            shard=Shard(row["shard"]),
-            position=row["position"],
-            ordered=row["ordered"],
-            event=event_of(row),
-        )
-        for row in rows
+        Unread(Shard(shard), position, ordered, Event(EventId(event_id), *event))
+        for shard, position, ordered, event_id, *event in rows
     ]
 
 
