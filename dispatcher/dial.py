@@ -96,12 +96,17 @@ class Protocol(ResponseHandler):
 
         The parser stays as it is from answer to answer, as it does between an interim answer and the real one. What is
         held here is kept for another request only if the answer before was read to its proper end (`should_close`).
+        What came in chunks is an exception, see `renew`.
         """
         if self._prepared != read_bufsize:
             self.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=read_bufsize)
             self._prepared = read_bufsize
         self.heard_at = None
         self.listener = listener
+
+    def renew(self) -> None:
+        """Take another parser for the next answer: of this one it keeps the trailer, for the head of the next."""
+        self._prepared = None
 
     def reading(self, body: StreamReader | None) -> None:
         """Take note of the body that is being read, so that it breaks when the connection does.

@@ -74,6 +74,8 @@ class Exchange:
                     raise HttpProcessingError(message=text)
                 continue
             self.message = message
+            if message.chunked:
+                protocol.renew()
             if payload.is_eof():
                 body = payload.read_nowait(self._limit + 1)
                 self.body, self.cut = body[: self._limit], len(body) > self._limit
