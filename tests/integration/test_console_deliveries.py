@@ -1,5 +1,6 @@
 """The console's log of calls, each call in detail, and what can be done with it; events and replays beside it."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import uuid4
@@ -345,7 +346,7 @@ async def test_anothers_thing_is_as_if_it_were_missing(served: Served, rows: Any
         answer = await guest(method, f"/portal{path.format_map(names)}", data=data)
         text = answer.html
         for name in names.values():
-            text = text.replace(name, "ID")
+            text = re.sub(rf"\b{name}\b", "ID", text)  # a short id may be a digit of a file's hash
         answers.append((answer.status, text))
 
     assert answers[0] == answers[1]
