@@ -40,6 +40,8 @@ def environment() -> Environment:
         "size": size,
         "pretty": pretty,
         "short": short,
+        "bare": bare,
+        "ticked": ticked,
         "options": options,
     }
     made.globals |= {"asset": asset}
@@ -134,3 +136,18 @@ def short(text: object, length: int = 60) -> str:
     """Cut a text that is only to be recognised."""
     whole = str(text)
     return whole if len(whole) <= length else f"{whole[: length - 1]}…"
+
+
+def bare(url: str) -> str:
+    """Leave out of an address, in a list of them, what nearly all begin with."""
+    return url.removeprefix("https://")
+
+
+def ticked(text: str) -> Markup:
+    """Write what stands between backticks as code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one has no partner: it is no mark
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
+    )

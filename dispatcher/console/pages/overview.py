@@ -20,9 +20,9 @@ RANGES: Final[Mapping[str, timedelta]] = {
 USUAL: Final = "1h"
 
 WORDS: Final[Mapping[str, tuple[str, str]]] = {
-    "answered_3xx": ("3xx", "calm"),
-    "answered_4xx": ("4xx", "warn"),
-    "answered_5xx": ("5xx", "bad"),
+    "3xx": ("3xx", "calm"),
+    "4xx": ("4xx", "warn"),
+    "5xx": ("5xx", "bad"),
     "unreachable": ("no answer", "accent"),
     "blocked": ("blocked address", "calm"),
 }

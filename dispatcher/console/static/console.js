@@ -38,7 +38,7 @@
   const plots = new Map();
 
   function colour(name) {
-    const variable = { good: "--good-line", bad: "--bad-line", warn: "--warn", accent: "--accent", calm: "--calm" }[name];
+    const variable = { good: "--good-line", bad: "--bad-line", warn: "--warn-line", accent: "--accent", calm: "--calm" }[name];
     return getComputedStyle(document.documentElement).getPropertyValue(variable || "--accent").trim();
   }
 
@@ -73,7 +73,7 @@
             width: 2,
             dash: line.dashed ? [6, 4] : undefined,
             points: { show: times.length < 40, size: 5 },
-            value: (_, value) => (value === null || value === undefined ? "–" : `${Math.round(value * 100) / 100}${unit ? " " + unit : ""}`),
+            value: (_, value, __, at) => (at === null ? "" : value === null || value === undefined ? "–" : `${Math.round(value * 100) / 100}${unit ? " " + unit : ""}`),
           })),
         ],
       }, [times, ...lines.map((line) => line.values)], place);
