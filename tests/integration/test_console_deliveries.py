@@ -1,6 +1,5 @@
 """The console's log of calls, each call in detail, and what can be done with it; events and replays beside it."""
 
-import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import uuid4
@@ -331,6 +330,9 @@ async def test_a_tenant_sees_its_own_calls_alone(served: Served, rows: Any) -> N
 )
 async def test_anothers_thing_is_as_if_it_were_missing(served: Served, rows: Any, method: str, path: str) -> None:
     """The same answer, but for the id that was asked for."""
+    ids = "pg_get_serial_sequence('dispatcher.deliveries', 'id')"
+    # a short id may be a digit of a file's hash or version, too
+    await rows.execute(f"select setval({ids}, nextval({ids}) % 1000000 + 8000000)")
     _, _, mine = await made(served, rows, status=503)
     delivery, _, webhook = await made(served, rows, status=503)
     guest = await served.guest((await served.admin.webhook(mine)).tenant)
@@ -346,8 +348,7 @@ async def test_anothers_thing_is_as_if_it_were_missing(served: Served, rows: Any
         answer = await guest(method, f"/portal{path.format_map(names)}", data=data)
         text = answer.html
         for name in names.values():
-            # a short id may be a digit of a file's hash or version
-            text = re.sub(rf"(?<![\w.-]){name}(?!\w)", "ID", text)
+            text = text.replace(name, "ID")
         answers.append((answer.status, text))
 
     assert answers[0] == answers[1]
