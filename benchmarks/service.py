@@ -15,8 +15,8 @@ from aiohttp import ClientSession
 from benchmarks.children import ROOT
 from benchmarks.errors import BenchmarkError
 
-START_SECONDS: Final = 30.0
-"""For the service to own its shards."""
+START_SECONDS: Final = 120.0
+"""For the service to own its shards; a second or two a worker, unless the machine is very busy."""
 
 STOP_SECONDS: Final = 30.0
 
