@@ -90,5 +90,10 @@ def _remarks(result: Result) -> list[str]:
         f"load {result.load[0]} at the start, {result.load[1]} at the end; {result.at:%Y-%m-%d %H:%M} UTC",
         *result.remarks,
         f"{checked.delivered} delivered, {checked.lost} lost, {checked.duplicates} doubled, {checked.verified} signatures good",
-        *(f"{'holds' if wish.holds else 'MISSED'}: {wish.what}: {wish.figure:.3g}" for wish in result.wishes),
+        *(f"{'holds' if wish.holds else 'MISSED'}: {wish.what}: {_short(wish.figure)}" for wish in result.wishes),
     ]
+
+
+def _short(figure: float) -> str:
+    """Write three digits, or all before the point."""
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
