@@ -3,6 +3,7 @@
     DispatcherError
     ├── CatalogError         an AsyncAPI document is not fit to be the catalogue; names file and place
     ├── ConfigError          a key, variable or value of the configuration is wrong
+    │   └── MainKeyMissing   what is sealed cannot be opened
     ├── DatabaseError        the database cannot be used as it is
     │   ├── DatabaseUnreachable
     │   ├── SchemaTooNew     made by a newer release
@@ -57,6 +58,14 @@ class ConfigError(DispatcherError):
     """The configuration cannot be used."""
 
     exit_code = 2
+
+
+class MainKeyMissing(ConfigError):
+    """What is sealed with the main key `key` (an id) cannot be opened: it is not configured, or is another than it was."""
+
+    def __init__(self, message: str, *, key: str) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class DatabaseError(DispatcherError):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from dispatcher.errors import ConfigError
+from dispatcher.errors import ConfigError, MainKeyMissing
 
 SETTING = "`[sealing] keys`"
 
@@ -70,22 +70,24 @@ class Sealer:
         return Sealed(nonce + ciphertext, self._current)
 
     def open(self, data: bytes, key: str | None) -> str:
-        """Return the plain secret. Raises `ConfigError` if its key is not configured, or is another than it was."""
+        """Return the plain secret. Raises MainKeyMissing if its key is not configured, or is another than it was."""
         if key is None:
             return data.decode()
         cipher = self._ciphers.get(key)
         if cipher is None:
             known = ", ".join(f"`{known}`" for known in self._ciphers) or "none"
-            raise ConfigError(
+            raise MainKeyMissing(
                 f"{SETTING}: secrets in the database are sealed with the main key `{key}`, which is not configured "
-                f"(configured: {known}). Add it again, after the key that shall seal from now on."
+                f"(configured: {known}). Add it again, after the key that shall seal from now on.",
+                key=key,
             )
         try:
             return cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], key.encode()).decode()
         except InvalidTag:
-            raise ConfigError(
+            raise MainKeyMissing(
                 f"{SETTING}: the main key `{key}` does not open what was sealed under that id. Put back the bytes that "
-                "it had, and give a new key a new id."
+                "it had, and give a new key a new id.",
+                key=key,
             ) from None
 
 

@@ -9,7 +9,7 @@ from dispatcher.admin import checks
 from dispatcher.admin.definitions import CONSENT_HEADER
 from dispatcher.admin.handshake import HandshakesAdmin, Question, verification
 from dispatcher.admin.inputs import Unset, WebhookChanges, WebhookDraft
-from dispatcher.errors import ConfigError, Conflict, InvalidInput
+from dispatcher.errors import Conflict, InvalidInput, MainKeyMissing
 from dispatcher.model import EndpointId, EndpointState
 from dispatcher.operational import disabled
 from dispatcher.profiles.known import V1A
@@ -76,7 +76,7 @@ class EndpointsAdmin(HandshakesAdmin):
         """Give a webhook with ed25519 signatures a key of its own, if it has none; returns the public half."""
         if V1A not in settings.signing_profiles:
             return None
-        keys = await store.secrets(connection, webhook_id, self._sealer, now=self._now(), private=True)
+        keys = await self._opened(connection, webhook_id, private=True)
         if keys:
             return public_key_of(keys[0].value)
         return await self._replace_key(connection, webhook_id, overlap=0)
@@ -142,7 +142,18 @@ class EndpointsAdmin(HandshakesAdmin):
 
     async def _shared_secrets(self, connection: Any, webhook_id: EndpointId) -> list[str]:
         """Return the secrets in use, the current one first."""
-        return [row.value for row in await store.secrets(connection, webhook_id, self._sealer, now=self._now())]
+        return [row.value for row in await self._opened(connection, webhook_id)]
+
+    async def _opened(self, connection: Any, webhook_id: EndpointId, *, private: bool = False) -> list[SecretRow]:
+        """Return the secrets in use, or the private keys, the current one first; raises Conflict if they cannot be opened."""
+        try:
+            return await store.secrets(connection, webhook_id, self._sealer, now=self._now(), private=private)
+        except MainKeyMissing as error:
+            raise Conflict(
+                f"The webhook's secrets are sealed with the main key `{error.key}`, which the service does not have, so that "
+                "nothing can open them and its deliveries wait. Whoever runs the service must put the key back; if it is "
+                "lost for good, rotate the secret with an overlap of 0, which ends the old ones."
+            ) from error
 
     async def archive_webhook(self, webhook_id: EndpointId, *, tenant: str | None = None) -> EndpointRow:
         """Take a webhook out of use for good; its pending deliveries are cancelled."""
@@ -238,7 +249,7 @@ class EndpointsAdmin(HandshakesAdmin):
         """Return the secrets that a new one joins; none if they cannot be opened and end at once."""
         try:
             return await store.secrets(connection, webhook_id, self._sealer, now=self._now())
-        except ConfigError:  # a main key that is lost for good must leave a way out
+        except MainKeyMissing:  # a main key that is lost for good must leave a way out
             if not overlap:
                 return []
             raise Conflict(
@@ -251,7 +262,7 @@ class EndpointsAdmin(HandshakesAdmin):
         """Return the secrets in use, the current one first."""
         async with self._reading() as connection:
             await self._endpoint(connection, webhook_id, tenant)
-            return await store.secrets(connection, webhook_id, self._sealer, now=self._now())
+            return await self._opened(connection, webhook_id)
 
     async def rotate_key(self, webhook_id: EndpointId, *, overlap: float = 86400.0, tenant: str | None = None) -> str:
         """Give a webhook with the profile `v1a` a new ed25519 key, whose public half is returned."""
@@ -267,7 +278,7 @@ class EndpointsAdmin(HandshakesAdmin):
         """Return the public halves of a webhook's ed25519 keys in use, the current one first."""
         async with self._reading() as connection:
             await self._endpoint(connection, webhook_id, tenant)
-            keys = await store.secrets(connection, webhook_id, self._sealer, now=self._now(), private=True)
+            keys = await self._opened(connection, webhook_id, private=True)
         return [replace(key, value=public_key_of(key.value)) for key in keys]
 
     @asynccontextmanager

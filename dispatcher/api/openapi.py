@@ -20,6 +20,7 @@ from dispatcher.api.problems import (
     NOT_FOUND,
     TOO_LARGE,
     TOO_MANY,
+    TOO_SLOW,
     UNAUTHORISED,
     UNAVAILABLE,
     Kind,
@@ -79,7 +80,7 @@ def document(operations: Sequence[Operation]) -> Json:
         },
         "components": {
             "schemas": schemas,
-            "responses": {_component(kind): _problem(kind) for kind in KINDS},
+            "responses": {_component(kind): _problem(kind) for kind in KINDS if kind is not TOO_SLOW},
             "securitySchemes": {
                 "tenant": {
                     "type": "apiKey",
@@ -231,8 +232,9 @@ def _component(kind: Kind) -> str:
 
 
 def _problem(kind: Kind) -> Json:
+    told = [kind, TOO_SLOW] if kind is UNAVAILABLE else [kind]  # one status, which has one description
     shown: Json = {
-        "description": f"{kind.title}. {kind.meaning}",
+        "description": " Or: ".join(f"{one.title}. {one.meaning}" for one in told),
         "content": {CONTENT_TYPE: {"schema": {"$ref": _REF.format(model=models.ProblemShown.__name__)}}},
     }
     if kind in {TOO_MANY, UNAVAILABLE}:

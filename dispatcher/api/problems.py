@@ -18,7 +18,7 @@ from aiohttp.typedefs import Handler
 
 from dispatcher.api.wording import for_http
 from dispatcher.errors import Conflict, DispatcherError, InvalidInput, NotFound
-from dispatcher.store.pool import is_outage
+from dispatcher.store.pool import is_late, is_outage
 
 CONTENT_TYPE: Final = "application/problem+json"
 
@@ -63,12 +63,19 @@ MEDIA_TYPE = Kind("media-type", 415, "The body is not declared as JSON", "Send `
 INVALID = Kind("invalid", 422, "A value cannot be used", "`errors` says which one, and how to mend it.")
 TOO_MANY = Kind("too-many", 429, "Too many requests", "Wait as many seconds as `Retry-After` says.")
 FAULT = Kind("fault", 500, "Something is wrong with the service", "It is not the request's fault; it has been logged.")
+TOO_SLOW = Kind(
+    "too-slow",
+    503,
+    "It took too long",
+    "The database did not answer in time. Narrow down what you ask for, or try again after `Retry-After`; what changes "
+    "something may be done or not: look first, or repeat it with the same `Idempotency-Key`.",
+)
 UNAVAILABLE = Kind(
     "unavailable", 503, "The service cannot reach its database", "Nothing was changed. Try again after `Retry-After`."
 )
 KINDS: Final = (
     *(MALFORMED, UNAUTHORISED, NOT_FOUND, METHOD, CONFLICT, TOO_LARGE),
-    *(MEDIA_TYPE, INVALID, TOO_MANY, FAULT, UNAVAILABLE),
+    *(MEDIA_TYPE, INVALID, TOO_MANY, FAULT, TOO_SLOW, UNAVAILABLE),
 )
 _BY_STATUS: Final[Mapping[int, Kind]] = MappingProxyType({kind.status: kind for kind in KINDS})
 
@@ -148,7 +155,9 @@ def judge(error: Exception) -> Problem:
             return Problem(NOT_FOUND, for_http(str(error)))
         case web.HTTPException() if error.status in _BY_STATUS:
             return _of_aiohttp(error)
-        case _ if isinstance(error, TimeoutError) or is_outage(error):
+        case _ if is_late(error):
+            return _too_slow()
+        case _ if is_outage(error):
             return _unavailable()
         case DispatcherError():
             return Problem(FAULT, "The service is not set up as it should be. It has been logged.")
@@ -170,6 +179,15 @@ def _of_aiohttp(error: web.HTTPException) -> Problem:
             return Problem(_BY_STATUS[error.status], error.reason)
 
 
+def _too_slow() -> Problem:
+    return Problem(
+        TOO_SLOW,
+        "The database did not answer in time, and was not waited for. Narrow down what you ask for, or try again in "
+        f"{RETRY_SECONDS} seconds.",
+        headers={"Retry-After": str(RETRY_SECONDS)},
+    )
+
+
 def _unavailable() -> Problem:
     return Problem(
         UNAVAILABLE,
@@ -187,8 +205,9 @@ async def as_problems(request: web.Request, handler: Handler) -> web.StreamRespo
         problem = judge(error)
         if problem.kind is FAULT:
             logger.exception("api.failed", method=request.method, path=request.path)
-        elif problem.kind is UNAVAILABLE:
-            logger.warning("api.unavailable", method=request.method, path=request.path, error=type(error).__name__)
+        elif problem.kind in {UNAVAILABLE, TOO_SLOW}:
+            name = "api.unavailable" if problem.kind is UNAVAILABLE else "api.late"
+            logger.warning(name, method=request.method, path=request.path, error=type(error).__name__)
         answer = response(problem, instance=request.path)
     answer.headers.setdefault("Cache-Control", "no-store")
     answer.headers["X-Content-Type-Options"] = "nosniff"

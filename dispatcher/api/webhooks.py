@@ -205,6 +205,7 @@ OPERATIONS: Final = (
         summary="Show a webhook's secrets",
         tag=TAG,
         thing="webhook",
+        conflicts=True,
         answers={200: Answer("The secrets in use.", models.Secrets)},
     ),
     Operation(

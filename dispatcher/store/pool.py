@@ -87,6 +87,11 @@ def is_outage(error: BaseException) -> bool:
             return False
 
 
+def is_late(error: BaseException) -> bool:
+    """Whether `error` means that a statement, or all that was asked for, took longer than it may."""
+    return isinstance(error, TimeoutError | asyncpg.QueryCanceledError)
+
+
 def is_locked_out(error: BaseException) -> bool:
     """Whether `error` means that a lock was not to be had in time."""
     return isinstance(error, asyncpg.LockNotAvailableError)

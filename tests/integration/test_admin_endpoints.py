@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from dispatcher.admin import Admin, CallFilter, LogFilter, WebhookChanges, WebhookDraft, views
-from dispatcher.errors import ConfigError, InvalidInput, NotFound
+from dispatcher.errors import ConfigError, Conflict, InvalidInput, NotFound
 from dispatcher.model import EndpointId, EndpointState, Health, Shard
 from dispatcher.sealing import Sealer, new_key
 from dispatcher.signature import new_secret
@@ -341,8 +341,10 @@ async def test_sealed_secrets_can_be_read_with_their_key_alone(database: str, co
         new = await admin.rotate_secret(made.id)
         assert [row.value for row in await admin.webhook_secrets(made.id)] == [new, made.secret]
     async with open_admin(database, sealer=Sealer([second])) as admin:
-        with pytest.raises(ConfigError, match=first.partition(":")[0]):
+        with pytest.raises(Conflict, match=first.partition(":")[0]):
             await admin.webhook_secrets(made.id)
+        with pytest.raises(Conflict, match="overlap of 0"):
+            await admin.update_webhook(made.id, WebhookChanges(signing_profiles=("standard", "github")))
     assert str(made.secret).encode() not in stored
 
 

@@ -182,6 +182,18 @@ async def test_a_lost_database_is_no_fault_of_the_caller(postgres_server: Embedd
         assert lost.problem["title"] == "The service cannot reach its database"
 
 
+async def test_what_takes_too_long_is_given_up(database: str, connection: Any) -> None:
+    """503 with `Retry-After`, which says so; nobody is told that the database is away."""
+    async with serving_api(database, statement_seconds=1.0) as api, connection.transaction():
+        await connection.execute("lock table dispatcher.endpoints in access exclusive mode")
+
+        late = await api("GET", "/v1/webhook/list")
+
+    assert late.status == 503
+    assert late.headers["Retry-After"] == "5"
+    assert (late.problem["type"], late.problem["title"]) == ("/docs#too-slow", "It took too long")
+
+
 async def test_a_link_for_people_is_made(api: Client) -> None:
     """For the tenant of the call, and for as long as asked."""
     made = await api.ok("POST", "/v1/portal-link", {"expiresInSeconds": 600})

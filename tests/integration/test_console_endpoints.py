@@ -374,6 +374,27 @@ async def test_a_secret_is_rotated(served: Served, operator: Visitor, webhook: E
     assert await deeds(served, webhook) == ["endpoint.secrets_shown", "endpoint.secret_rotated"]
 
 
+async def test_a_secret_that_cannot_be_opened_is_not_shown(
+    database: str, operator: Visitor, webhook: EndpointId
+) -> None:
+    """The page says why, and offers the way out, which works."""
+    page = await operator.get(f"/endpoints/{webhook}")
+    connection = await asyncpg.connect(database)
+    try:
+        lose = "update dispatcher.endpoint_secrets set sealing_key = 'lost' where endpoint_id = $1"
+        await connection.execute(lose, webhook)
+    finally:
+        await connection.close()
+
+    shown = await operator.submit(page, "/secrets")
+    rotated = await operator.submit(shown, "/rotate", overlap="0s")
+
+    assert (shown.status, SECRET.findall(shown.html)) == (409, [])
+    assert "main key" in shown.text
+    assert "lost" in shown.text
+    assert (rotated.status, len(SECRET.findall(rotated.html))) == (200, 1)
+
+
 async def test_a_rotation_that_is_refused_shows_no_secret(
     served: Served, operator: Visitor, webhook: EndpointId
 ) -> None:

@@ -112,6 +112,28 @@ async def test_a_lost_main_key_leaves_a_way_out(database: str, connection: Any) 
         standardwebhooks.Webhook(secret).verify(request.body, dict(request.headers))
 
 
+async def test_a_secret_that_cannot_be_opened_is_not_shown(database: str, connection: Any) -> None:
+    """The API and the command line say why, and what to do; they have nothing to be ashamed of."""
+    lost, kept = new_key(), new_key()
+    key = lost.partition(":")[0]
+    async with serving_api(database, sealer=Sealer([lost])) as api:
+        webhook = (await api.webhook())["id"]
+    async with serving_api(database, sealer=Sealer([kept])) as api:
+        shown = await api("GET", f"/v1/webhook/{webhook}/secret")
+        changed = await api("PUT", f"/v1/webhook/update/{webhook}", {"signingProfiles": ["standard", "github"]})
+        paused = await api("POST", f"/v1/webhook/{webhook}/pause")
+    said = await asyncio.to_thread(
+        command_line(database, SEALING__KEYS=listed(kept)).process, "webhook", "secret", webhook
+    )
+
+    assert (shown.status, changed.status, paused.status) == (409, 409, 200)
+    assert f"main key `{key}`" in shown.problem["detail"]
+    assert "overlap of 0" in shown.problem["detail"]
+    assert (said.code, said.stdout) == (4, "")
+    assert f"main key `{key}`" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
 async def test_progress_is_told_on_the_side(database: str, connection: Any) -> None:
     """Batch by batch on stderr; what it came to on stdout; a second call finds nothing to do."""
     endpoint_id = await make_endpoint(connection, "https://example.com/")

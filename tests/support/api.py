@@ -92,9 +92,10 @@ async def serving_api(
     https_only: bool = True,
     allow: Any = (),
     doorkeeper: Doorkeeper | None = None,
+    statement_seconds: float | None = None,
 ) -> AsyncIterator[Client]:
     """Serve the API in this process, and give a client of a tenant."""
-    pool = await open_pool(database, maximum=4)
+    pool = await open_pool(database, maximum=4, command_timeout=statement_seconds)
     clock = clock or Clock()
     admin = Admin(
         pool,

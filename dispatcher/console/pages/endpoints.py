@@ -12,7 +12,7 @@ from dispatcher.console.pages import endpoint_forms
 from dispatcher.console.pages.endpoint_forms import identity
 from dispatcher.console.sparkline import sparkline
 from dispatcher.console.view import Handler, Page, View
-from dispatcher.errors import InvalidInput, NotFound
+from dispatcher.errors import Conflict, InvalidInput, NotFound
 from dispatcher.model import DeliveryId, EndpointId, EndpointState
 from dispatcher.retry import parse_duration
 
@@ -124,7 +124,10 @@ async def secrets(view: View) -> web.StreamResponse:
     """Show the secrets in use; it is noted that somebody looked."""
     endpoint = await view.admin.webhook(identity(view), tenant=view.tenant)
     deed = view.deed("endpoint.secrets_shown", target=endpoint.id, tenant=endpoint.tenant)
-    shown = await view.audited(deed, lambda admin: admin.webhook_secrets(endpoint.id, tenant=view.tenant))
+    try:
+        shown = await view.audited(deed, lambda admin: admin.webhook_secrets(endpoint.id, tenant=view.tenant))
+    except Conflict as error:  # with the form to rotate it, which is the way out
+        return await _secrets(view, endpoint, (), wrong={None: str(error)}, status=409)
     return await _secrets(view, endpoint, shown)
 
 
@@ -155,13 +158,15 @@ async def _secrets(
     said: str | None = None,
     wrong: Mapping[str | None, str] | None = None,
     typed: Mapping[str, str] | None = None,
+    status: int = 422,
 ) -> web.Response:
+    """Show secrets; `status` is for where something is `wrong`."""
     return view.render(
         "endpoint_secrets.html",
-        status=422 if wrong else 200,
+        status=status if wrong else 200,
         endpoint=endpoint,
         secrets=shown,
-        public_keys=await view.admin.public_keys(endpoint.id, tenant=view.tenant),
+        public_keys=await view.admin.public_keys(endpoint.id, tenant=view.tenant) if shown else (),
         said=said,
         wrong=wrong or {},
         typed=typed or {},
