@@ -27,7 +27,8 @@ async def send_batch(call: Call, body: models.EventBatch) -> Reply:
     texts = elements(members(call.text)["events"])
     events = [_event(call.tenant, event, text) for event, text in zip(body.events, texts, strict=True)]
     sent = await call.admin.send_events(events, field="events")
-    return Reply({"events": [_sent(event_id) for event_id in sent]}, status=201)
+    new = any(event_id is not None for event_id in sent)
+    return Reply({"events": [_sent(event_id) for event_id in sent]}, status=201 if new else 200)
 
 
 def _event(tenant: str, given: models.NewEvent, text: str) -> admin.NewEvent:
@@ -85,7 +86,12 @@ OPERATIONS: Final[Sequence[Operation]] = (
         tag=TAG,
         body=models.EventBatch,
         creates=True,
-        answers={201: Answer("The events are committed.", models.SentEvents)},
+        answers={
+            201: Answer(
+                "The events are committed; those whose idempotency key was used are skipped.", models.SentEvents
+            ),
+            200: Answer("All were skipped: their idempotency keys were used.", models.SentEvents),
+        },
         example={"events": [{"type": "PATIENT_CREATED", "payload": {"resource_id": "67890"}}]},
     ),
     Operation(
