@@ -35,6 +35,9 @@ GRAVE: Final = ("serious", "critical")
 WAIT_MILLISECONDS: Final = 20_000
 """For a page, or for something to appear on it, on a machine that does much else."""
 
+MOST_TABBED: Final = 60
+"""Things of a page that are gone through by the Tab key; what is behind is rows like those before."""
+
 REPORTS: Final = "/csp-report"
 
 INTERACTIVE: Final = """
@@ -187,11 +190,16 @@ class Screen:
               if (style.outlineStyle !== 'none' || style.boxShadow !== 'none') window.seen.add(target)
             }})
         }}""")
-        count = await self.page.evaluate("window.wanted.length")
+        count = min(await self.page.evaluate("window.wanted.length"), MOST_TABBED)
         for _ in range(count + 1):  # a field for a date takes up to eight, one for each of its parts
             await asyncio.gather(*(self.page.keyboard.press("Tab") for _ in range(8)))
-            if not await self.page.evaluate("window.wanted.some((one) => !window.seen.has(one))"):
+            if await self.page.evaluate(
+                "(count) => window.wanted.slice(0, count).every((one) => window.seen.has(one))", count
+            ):
                 break
+        await self.page.evaluate(
+            "(count) => window.wanted.slice(count).forEach((one) => one.focus({focusVisible: true}))", count
+        )
         missed: list[str] = await self.page.evaluate(
             f"window.wanted.filter((one) => one.isConnected && !window.seen.has(one)).map({NAME})"
         )
