@@ -12,6 +12,7 @@ from functools import cache
 from http import HTTPStatus
 from typing import Final, Protocol, assert_never
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import structlog
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -45,9 +46,16 @@ SEND_BATCH: Final = 20
 MEASURE_EVERY: Final = 15.0
 """Seconds between two measurements of what waits: as often as metrics are usually collected."""
 
-CLAIM_SECONDS: Final = 300.0
-"""For which claimed mails are left to their process; after that it has died. Sending stops at half of it, and one mail
-takes at most a quarter more, so no other process ever sends the same mail meanwhile."""
+CLAIM_SECONDS: Final = 120.0
+"""For which claimed mails are left to their process, unless it renews the claim; after that it has died. One mail to one
+recipient takes 80 s at most (`mailer.COMMANDS` times its time-out)."""
+
+RENEW_SECONDS: Final = 20.0
+"""Age of a claim from which on it is renewed before the next recipient's mail, so that it outlasts that one, and no other
+process sends the same mail meanwhile."""
+
+SEND_SECONDS: Final = 150.0
+"""After which a batch is ended, slow as the mail server may be: notices wait to be folded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,24 +193,35 @@ class Notify:
         now = self._clock.override()
         async with self._pool.acquire() as connection, connection.transaction():
             mails = await store.claim_mails(connection, limit=SEND_BATCH, seconds=CLAIM_SECONDS, now=now)
-        stop_at = started + CLAIM_SECONDS / 2
+        stop_at = started + SEND_SECONDS
+        claim = _Claim([mail.id for mail in mails], started)
         tried = 0
         for mail in mails:
             if not self._resume_at <= self._clock.monotonic() < stop_at:
                 break
-            await self._settle(mail, await self._try(mailer, mail, stop_at=stop_at))
+            await self._settle(mail, await self._try(mailer, mail, claim, stop_at=stop_at))
             tried += 1
         if left := [mail.id for mail in mails[tried:]]:
             async with self._pool.acquire() as connection, connection.transaction():
                 await store.release_mails(connection, left)
         return tried
 
-    async def _try(self, mailer: Mailer, mail: store.Mail, *, stop_at: float) -> "_Try":
+    async def _renew(self, claim: "_Claim") -> None:
+        """Keep a claim that grows old."""
+        renewed_at = self._clock.monotonic()
+        if renewed_at - claim.renewed_at < RENEW_SECONDS:
+            return
+        async with self._pool.acquire() as connection, connection.transaction():
+            await store.renew_mails(connection, claim.mails, seconds=CLAIM_SECONDS, now=self._clock.override())
+        claim.renewed_at = renewed_at
+
+    async def _try(self, mailer: Mailer, mail: store.Mail, claim: "_Claim", *, stop_at: float) -> "_Try":
         """Send a mail to everybody who waits for it, one by one, so that a bad address harms no other."""
         tried = _Try(accepted=[], refused=[], errors=[])
         for address in mail.waiting:
             if self._clock.monotonic() >= stop_at:
                 break
+            await self._renew(claim)
             try:
                 await mailer.send(self._message(mail, address))
             except MailRefused as error:
@@ -270,6 +289,14 @@ class Notify:
             ):
                 for _ in range(count):
                     self._metrics.mails(result)
+
+
+@dataclass(slots=True)
+class _Claim:
+    """Mails that nobody else sends; `renewed_at` is by the monotonic clock."""
+
+    mails: list[UUID]
+    renewed_at: float
 
 
 @dataclass(slots=True)

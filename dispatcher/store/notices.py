@@ -290,6 +290,13 @@ async def claim_mails(
     return [_mail(row) for row in await connection.fetch(SQL.claim_mails, limit, seconds, now)]
 
 
+async def renew_mails(
+    connection: asyncpg.Connection, mail_ids: Sequence[UUID], *, seconds: float, now: datetime | None
+) -> None:
+    """Keep claimed mails for `seconds` from now; those that are settled, or whose claim has ended, stay as they are."""
+    await connection.execute(SQL.renew_mails, mail_ids, seconds, now)
+
+
 async def settle_mail(
     connection: asyncpg.Connection,
     mail_id: UUID,

@@ -222,6 +222,13 @@ select *
 from claimed
 order by claimed.due_at, claimed.id;
 
+-- name: renew_mails
+-- Keep claimed mails for longer: $1 ids, $2 for so many seconds, $3 now. A claim that has ended is somebody else's to take.
+update dispatcher.mails
+set claimed_until = coalesce($3, now()) + make_interval(secs => $2)
+where mails.id = any ($1::uuid[])
+  and mails.claimed_until > coalesce($3, now());
+
 -- name: settle_mail
 -- Write down what came of sending a mail: $1 its id, $2 recipients that were accepted, $3 refused, $4 the error or null,
 -- $5 seconds until those left are tried again, $6 now. One that is finished stays so, whoever comes late.

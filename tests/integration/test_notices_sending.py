@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from dispatcher.mailer import MailRefused, MailUnavailable, SmtpMailer
-from dispatcher.notify import CLAIM_SECONDS, MAILBOX, SERVER
+from dispatcher.mailer import COMMANDS, MailRefused, MailUnavailable, SmtpMailer
+from dispatcher.notify import CLAIM_SECONDS, MAILBOX, SEND_SECONDS, SERVER
 from dispatcher.store import notices as store
 from dispatcher.store.pool import Pool, open_pool
 from support.clock import FakeClock
@@ -302,9 +302,30 @@ async def test_no_connection_is_held_while_a_mail_is_sent(database: str, connect
 
 
 async def test_a_slow_mail_server_does_not_outlast_the_claim(pool: Pool, connection: Any, clock: FakeClock) -> None:
-    """When half of the claim is used up the rest of the batch is given back, for whoever comes next."""
+    """The claim is renewed between mails: after each, however long it took, nobody else finds any of the batch."""
     mails = MailList()
-    mails.fail = lambda _message: clock.advance(CLAIM_SECONDS / 6)
+    mails.fail = lambda _message: clock.advance(COMMANDS * 20.0)
+    await write(connection, clock, death(await make_endpoint(connection, "a@example.org", "b@example.org")))
+    others: list[int] = []
+
+    class Looks:
+        """A mailer that lets another process look for work after each mail."""
+
+        async def send(self, message: EmailMessage) -> None:
+            await mails.send(message)
+            async with pool.acquire() as second, second.transaction():
+                found = await store.claim_mails(second, limit=20, seconds=60.0, now=clock.override())
+                others.append(len(found))
+
+    await step(pool, Looks(), clock).run_once()
+
+    assert others == [0, 0]
+
+
+async def test_a_batch_ends_in_time(pool: Pool, connection: Any, clock: FakeClock) -> None:
+    """When a slow mail server has used up its time the rest is given back, for whoever comes next."""
+    mails = MailList()
+    mails.fail = lambda _message: clock.advance(SEND_SECONDS / 3)
     for number in range(5):
         await write(connection, clock, death(await make_endpoint(connection), number))
 
