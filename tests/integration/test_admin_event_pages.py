@@ -38,10 +38,10 @@ async def insert(
     connection: Any, ages: list[timedelta], *, tenant: str = "acme", event_type: str = "a.b"
 ) -> list[UUID]:
     """Write events as old as that; their ids say nothing of their order."""
-    ids = [uuid4() for _ in ages]
+    ids, now = [uuid4() for _ in ages], datetime.now(UTC)
     await connection.executemany(
         "insert into dispatcher.outbox (id, tenant, event_type, payload, inserted_at) values ($1, $2, $3, '{}', $4)",
-        [(event_id, tenant, event_type, datetime.now(UTC) - age) for event_id, age in zip(ids, ages, strict=True)],
+        [(event_id, tenant, event_type, now - age) for event_id, age in zip(ids, ages, strict=True)],
     )
     return ids
 
@@ -56,10 +56,10 @@ async def test_the_latest_inserted_come_first(admin: Admin, connection: Any) -> 
 
 async def test_events_of_one_instant_come_once_each(admin: Admin, connection: Any) -> None:
     """A page may end among them."""
-    ids = [uuid4() for _ in range(5)]
+    ids, now = [uuid4() for _ in range(5)], datetime.now(UTC)
     await connection.executemany(
         "insert into dispatcher.outbox (id, tenant, event_type, payload, inserted_at) values ($1, 'acme', 'a', '{}', $2)",
-        [(event_id, datetime.now(UTC).replace(microsecond=0)) for event_id in ids],
+        [(event_id, now) for event_id in ids],
     )
 
     for limit in (1, 2, 50):
