@@ -42,6 +42,9 @@ from dispatcher.postmaster import Postmaster, exists, read_postmaster, remnants,
 START_SECONDS: Final = 60
 """As `pg_ctl` waits by default: recovery after a crash can take that long."""
 
+ABANDONED_SECONDS: Final = 5
+"""For a server to end that was told to drop everything: it waits as long itself before it kills what does not."""
+
 SOCKET_PATH_LIMIT: Final = 85
 """A Unix socket's path may have 103 bytes on macOS, 107 on Linux; `/.s.PGSQL.5432` comes on top."""
 
@@ -295,11 +298,7 @@ class EmbeddedPostgres:
         It does for a dead process, but not if the number now belongs to another one, as it does after a reboot or in
         a fresh container.
         """
-        if left := remnants(self.cluster):
-            raise _NotYet(
-                f"Processes of a killed PostgreSQL still work on {self.cluster}, and do not end: "
-                f"{', '.join(map(str, left))}. End them first."
-            )
+        _refuse_remnants(self.cluster)
         stale = read_postmaster(self.cluster)
         if stale is not None and exists(stale.pid):
             (self.cluster / "postmaster.pid").unlink()
@@ -378,6 +377,42 @@ class EmbeddedPostgres:
         code, printed = await self._tools.run(program, *arguments)
         if code != 0:
             raise DatabaseError(f"{program} failed in {self.data_directory}. It said:\n{printed[-2000:]}")
+
+
+def _refuse_remnants(cluster: Path) -> None:
+    if left := remnants(cluster):
+        raise _NotYet(
+            f"Processes of a killed PostgreSQL still work on {cluster}, and do not end: "
+            f"{', '.join(map(str, left))}. End them first."
+        )
+
+
+async def end_abandoned(data_directory: Path) -> bool:
+    """End the server that killed processes left in a data directory, as a crash; returns whether none is left.
+
+    To be called only where nobody uses it any more.
+    """
+    cluster = data_directory / "cluster"
+    found = read_postmaster(cluster)
+    if found is None or not serves(found.pid, cluster):
+        return True
+    if found.pid not in remnants(cluster):
+        return False  # the number may be another process's by now: only where their folders show can that be told
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(found.pid, signal.SIGQUIT)
+    try:
+        async for attempt in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(_NotYet),
+            stop=tenacity.stop_after_delay(ABANDONED_SECONDS),
+            wait=tenacity.wait_fixed(0.05),
+            reraise=True,
+        ):
+            with attempt:
+                _refuse_remnants(cluster)
+    except _NotYet:
+        return False
+    shutil.rmtree(found.socket_directory, ignore_errors=True)
+    return True
 
 
 @asynccontextmanager

@@ -3,19 +3,18 @@
 folder/
   config.toml      for the command line in another terminal
   dispatcher.log   what the service says
+  running.lock     held while it runs
   data/            the embedded PostgreSQL's
 """
 
 import json
-import os
 import secrets as entropy
 import shlex
 import shutil
 import socket
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -29,6 +28,7 @@ from dispatcher.clock import Clock
 from dispatcher.configuration import load
 from dispatcher.demo import mailbox as mail
 from dispatcher.demo import receiver as web
+from dispatcher.demo.leftovers import DATA, demo_folder, sweep
 from dispatcher.demo.mailbox import Mailbox
 from dispatcher.demo.receiver import Receiver
 from dispatcher.embedded import EmbeddedPostgres
@@ -121,14 +121,15 @@ class Stage:
 async def open_stage() -> AsyncIterator[Stage]:
     """Set up; all is removed at the end. Raises the errors of `DispatcherError`."""
     async with AsyncExitStack() as stack:
-        folder = stack.enter_context(_folder())
+        await sweep()
+        folder = stack.enter_context(demo_folder())
         log = folder / "dispatcher.log"
         logs.configure(format="json", level="info", stream=stack.enter_context(log.open("w", encoding="utf-8")))
         receiver, mailbox = Receiver(), Mailbox()
         web_socket, mail_socket, ops_socket, api_socket = (stack.enter_context(_listen()) for _ in range(4))
         await stack.enter_async_context(web.receiving(receiver, web_socket))
         await stack.enter_async_context(mail.receiving(mailbox, mail_socket))
-        server = await stack.enter_async_context(EmbeddedPostgres(folder / "data", settings=THROWAWAY))
+        server = await stack.enter_async_context(EmbeddedPostgres(folder / DATA, settings=THROWAWAY))
         config = _write_config(
             folder,
             server.url,
@@ -166,18 +167,6 @@ async def open_stage() -> AsyncIterator[Stage]:
             owner=owner,
             metrics=metrics,
         )
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """Make a folder and remove it. Others may pass through to what is theirs: root's PostgreSQL runs as another user."""
-    folder = Path(tempfile.mkdtemp(prefix="dispatcher-demo-"))
-    try:
-        if os.geteuid() == 0:
-            folder.chmod(0o711)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _listen() -> socket.socket:

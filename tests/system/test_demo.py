@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+
+from dispatcher import postmaster
 
 pytestmark = pytest.mark.system
 
@@ -201,6 +204,27 @@ def test_an_early_end_leaves_nothing(tmp_path: Path, number: signal.Signals) -> 
 
     assert process.returncode == 130
     assert not folder_of(printed).exists()
+
+
+def test_what_a_killed_demo_left_is_swept_up_by_the_next(tmp_path: Path) -> None:
+    """Its database is ended and its folder removed; one that runs is left alone."""
+    with demo(cwd=tmp_path) as killed, demo(cwd=tmp_path) as running:
+        left, kept = (folder_of(read_until(process, "2. Tenants")) for process in (killed, running))
+        killed.kill()
+        killed.wait()
+        cluster = left / "data" / "cluster"
+        server = postmaster.read_postmaster(cluster)
+        assert server is not None
+        assert postmaster.serves(server.pid, cluster)
+
+        with demo(cwd=tmp_path) as sweeping:
+            read_until(sweeping, "2. Tenants")
+
+        assert not left.exists()
+        assert not psutil.pid_exists(server.pid) or psutil.Process(server.pid).status() == psutil.STATUS_ZOMBIE
+        assert not Path(server.socket_directory).exists()
+        assert kept.exists()
+        assert running.poll() is None
 
 
 def test_ends_when_nobody_reads_any_more(tmp_path: Path) -> None:
