@@ -11,8 +11,8 @@ from dispatcher.api.wording import for_http
 ROOMS = ("admin", "doorkeeper.py", "payload.py", "formats", "filters.py", "presets.py", "signature.py", "retry.py")
 """Where messages for people come from that a call over HTTP can meet."""
 
-OPERATORS = {"dispatcher secret new-key"}
-"""In messages of which tenants see nothing: the configuration is wrong."""
+OPERATORS = {"dispatcher secret new-key", "dispatcher operator list", "dispatcher operator set-password"}
+"""In messages of which tenants see nothing: about the configuration, and about operators."""
 
 
 def messages() -> list[str]:
