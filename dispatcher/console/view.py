@@ -1,5 +1,6 @@
 """What a page's handler works with: who looks, on whose behalf, the administration, and how to answer."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, TypeVar
@@ -16,6 +17,9 @@ T = TypeVar("T")
 ADMIN: Final = web.AppKey("admin", Admin)
 IS_PORTAL: Final = web.AppKey("is_portal", bool)
 """Whether the application shows a tenant's own view."""
+
+_COMMAND: Final = re.compile(r"(?:^|(?<=[.!?]) )[^.!?`]*(?:`[^`]*`[^.!?`]*)*?`dispatcher [^`]*`[^.!?]*[.!?]")
+"""A sentence that names a command of ours."""
 
 FLASH: Final = "flash"
 """The cookie with what the next page says first: what came of the last action."""
@@ -81,6 +85,10 @@ class View:
         path = str(self.request.app.router[name].url_for(**{key: str(value) for key, value in parts.items()}))
         asked = {key: value for key, value in (query or {}).items() if value not in (None, "")}
         return f"{path}?{urlencode(asked)}" if asked else path
+
+    def words(self, said: str) -> str:
+        """Return what `Admin` says, for tenants without the commands that it names: they have no command line."""
+        return _COMMAND.sub("", said).strip() if self.is_portal else said
 
     def has(self, name: str) -> bool:
         """Tell whether there is a page of that name here."""
