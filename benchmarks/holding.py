@@ -38,7 +38,7 @@ def window(looks: Sequence[Look], begin: int, end: int) -> Figures:
     """Sum up what was seen from about the `begin`-th arrival to the `end`-th."""
     first = next(number for number, one in enumerate(looks) if one.arrived >= begin)
     last = next(number for number, one in enumerate(looks) if one.arrived >= end)
-    return between(looks[first : last + 1])
+    return between(looks[min(first, last - 1) : last + 1])  # a small window may lie between two looks
 
 
 def between(looks: Sequence[Look]) -> Figures:
