@@ -21,6 +21,8 @@ from support.plans import rows_touched
 
 LIMIT = 51
 
+pytestmark = pytest.mark.xdist_group("million")  # made once, in one process
+
 
 @pytest.fixture(scope="module")
 def filled(postgres_server: EmbeddedPostgres) -> Iterator[str]:
