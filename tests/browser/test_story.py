@@ -100,7 +100,7 @@ async def registers(person: Person, tenant: str, url: str) -> None:
     await person.click("New endpoint")
     await person.fill(tenant=tenant, url=url, subscriptions="*", retry_schedule="none", description="Scheduling")
     await person.click("Register", role="button")
-    await expect(person.page.get_by_text(f"There is no tenant `{tenant}`")).to_be_visible()
+    await expect(person.page.get_by_text("There is no tenant").first).to_be_visible()
     await person.finds_it_sound()
     await person.page.get_by_label("It is a new tenant: register it").check()
     await person.click("Register", role="button")

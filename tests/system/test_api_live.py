@@ -130,7 +130,7 @@ async def test_a_fuzzer_finds_nothing(database: str, tmp_path: Path) -> None:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{world.api.url}/openapi.json", "--no-color"),
             *("--header", "TENANT: acme", "--header", f"API-KEY: {world.api.key}", "--checks", ",".join(CHECKS)),
-            *("--phases", "examples,coverage,fuzzing", "--max-examples", "3", "--max-time", "40", "--seed", "1"),
+            *("--phases", "examples,coverage,fuzzing", "--max-examples", "3", "--max-time", "90", "--seed", "1"),
             *("--report", "har", "--report-har-path", str(tmp_path / "calls.har")),
             cwd=tmp_path,
             stdin=asyncio.subprocess.DEVNULL,

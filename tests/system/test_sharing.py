@@ -80,7 +80,11 @@ def assert_nothing_slept(processes: Sequence[Serving]) -> None:
 
 async def test_two_processes_of_two_workers_share_the_work(database: str, connection: Any) -> None:
     """Each event is delivered exactly once, and each of the four workers delivers some."""
-    async with Receiver() as receiver, serving(database, workers=2) as one, serving(database, workers=2) as other:
+    async with (
+        Receiver() as receiver,
+        serving(database, workers=2, shards__lease="6s") as one,
+        serving(database, workers=2, shards__lease="6s") as other,
+    ):
         await make_endpoints(connection, receiver)
         await shared_by(connection, 4)
 
