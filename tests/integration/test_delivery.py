@@ -160,7 +160,7 @@ async def test_deliver_at_holds_back_nothing_else(database: str, connection: Any
         await worker.run("refresh")
 
         sent = []
-        for seconds in (0, 59.9, 0.1):
+        for seconds in (0, 59.9, 0.2):
             clock.advance(seconds)
             await worker.run(*WAY)
             sent.append(webhook_ids(worker.sender.sent))
