@@ -25,10 +25,12 @@ DATA: Final = "data"
 @contextmanager
 def demo_folder() -> Iterator[Path]:
     """Make a folder and remove it. Others may pass through to what is theirs: root's PostgreSQL runs as another user."""
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # under its own name only once it is locked: a demo that begins now must not take it for a dead one's
+    hidden = Path(tempfile.mkdtemp(prefix=f".{PREFIX}"))
+    lock = os.open(hidden / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    folder = hidden.rename(hidden.with_name(hidden.name.removeprefix(".")))
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         if os.geteuid() == 0:
             folder.chmod(0o711)
         yield folder
